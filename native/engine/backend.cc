@@ -1,0 +1,223 @@
+#include "backend.h"
+
+#include "log.h"
+#include "vulkan/loader.h"
+
+#include "ggml-cpu.h"
+#include "llama.h"
+
+#include <build-info.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace ternion {
+namespace {
+
+std::mutex & registry_mutex() {
+    static std::mutex * mutex = new std::mutex;
+    return *mutex;
+}
+
+/// ggml names its backends "CPU", "Vulkan", "ROCm", "CUDA"; ours are lower case, and HIP is called by its name.
+std::string backend_name(ggml_backend_reg_t reg) {
+    std::string name = ggml_backend_reg_name(reg);
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return name == "rocm" ? "hip" : name;
+}
+
+uint64_t available_host_bytes() {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key;
+    uint64_t kib = 0;
+    while (meminfo >> key >> kib) {
+        if (key == "MemAvailable:") {
+            return kib * 1024;
+        }
+        meminfo.ignore(64, '\n');
+    }
+    return 0;
+}
+
+Device describe(ggml_backend_dev_t handle, const std::string & backend, int index) {
+    ggml_backend_dev_props props;
+    ggml_backend_dev_get_props(handle, &props);
+    Device device;
+    device.handle = handle;
+    device.backend = backend;
+    device.name = ggml_backend_dev_name(handle);
+    device.description = ggml_backend_dev_description(handle);
+    device.total_bytes = props.memory_total;
+    device.free_bytes = props.memory_free;
+    device.kind = props.type == GGML_BACKEND_DEVICE_TYPE_GPU    ? DeviceKind::gpu
+                  : props.type == GGML_BACKEND_DEVICE_TYPE_IGPU ? DeviceKind::igpu
+                                                                : DeviceKind::cpu;
+    device.id = device.kind == DeviceKind::cpu ? "cpu" : backend + std::to_string(index);
+    if (device.kind == DeviceKind::cpu) {
+        if (const uint64_t available = available_host_bytes()) {
+            device.free_bytes = available;
+        }
+    }
+    return device;
+}
+
+std::vector<GpuBackend> & gpu_backends() {
+    static std::vector<GpuBackend> * list = new std::vector<GpuBackend>{
+        {"vulkan", vulkan::compiled_in(), [](std::string & why) { return vulkan::register_backend(why) != nullptr; }}};
+    return *list;
+}
+
+// Under registry_mutex().
+void register_gpu_backends(std::vector<UnavailableBackend> & unavailable) {
+    for (const GpuBackend & backend : gpu_backends()) {
+        std::string why;
+        if (!backend.open(why)) {
+            unavailable.push_back({backend.name, why});
+        }
+    }
+}
+
+// Under registry_mutex().
+DeviceList list_locked(bool probe_gpu) {
+    DeviceList list;
+    if (probe_gpu) {
+        register_gpu_backends(list.unavailable);
+    }
+    std::map<std::string, int> count;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        ggml_backend_dev_t handle = ggml_backend_dev_get(i);
+        const std::string backend = backend_name(ggml_backend_dev_backend_reg(handle));
+        if (!probe_gpu && backend != "cpu") {
+            continue;
+        }
+        list.devices.push_back(describe(handle, backend, count[backend]++));
+    }
+    std::stable_sort(list.devices.begin(), list.devices.end(), [](const Device & a, const Device & b) {
+        return (a.kind == DeviceKind::cpu) > (b.kind == DeviceKind::cpu);
+    });
+    return list;
+}
+
+} // namespace
+
+void backend_init() {
+    static const bool once = [] {
+        log_install();
+#ifndef _WIN32
+        // ggml would fork a debugger on an abort; inside somebody's application that only hides the message.
+        setenv("GGML_NO_BACKTRACE", "1", 0);
+#endif
+        llama_backend_init();
+        return true;
+    }();
+    (void) once;
+}
+
+void add_gpu_backend(GpuBackend backend) {
+    std::lock_guard lock(registry_mutex());
+    gpu_backends().push_back(std::move(backend));
+}
+
+DeviceList list_devices(bool probe_gpu) {
+    std::lock_guard lock(registry_mutex());
+    backend_init();
+    return list_locked(probe_gpu);
+}
+
+Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & ids) {
+    std::lock_guard lock(registry_mutex());
+    backend_init();
+    const bool wants_gpu = std::any_of(ids.begin(), ids.end(), [](const std::string & id) { return id != "cpu"; });
+    const DeviceList list = list_locked(wants_gpu);
+    std::vector<Device> found;
+    for (const std::string & id : ids) {
+        if (id == "cpu") {
+            continue;
+        }
+        const auto device = std::find_if(list.devices.begin(), list.devices.end(), [&](const Device & d) { return d.id == id; });
+        if (device == list.devices.end()) {
+            std::string known;
+            for (const Device & d : list.devices) {
+                known += (known.empty() ? "" : ", ") + d.id;
+            }
+            std::string why;
+            for (const UnavailableBackend & u : list.unavailable) {
+                why += "; " + u.backend + ": " + u.reason;
+            }
+            return Error{ErrorCode::device_not_found, "no device '" + id + "'; there is " + known + why, {{"device", id}}};
+        }
+        found.push_back(*device);
+    }
+    return found;
+}
+
+std::string device_id_of(ggml_backend_buffer_type_t type) {
+    ggml_backend_dev_t handle = ggml_backend_buft_get_device(type);
+    if (!handle || ggml_backend_buft_is_host(type)) {
+        return "cpu";
+    }
+    std::lock_guard lock(registry_mutex());
+    for (const Device & device : list_locked(true).devices) {
+        if (device.handle == handle) {
+            return device.id;
+        }
+    }
+    return "cpu";
+}
+
+int default_threads() {
+#ifdef __linux__
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+        // Hyper-threads of one core share its vector units: count a core once, by its list of siblings.
+        std::set<std::string> cores;
+        int unknown = 0;
+        for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+            if (!CPU_ISSET(cpu, &allowed)) {
+                continue;
+            }
+            std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+            std::string siblings;
+            if (std::getline(file, siblings)) {
+                cores.insert(siblings);
+            } else {
+                unknown++;
+            }
+        }
+        return std::max(1, static_cast<int>(cores.size()) + unknown);
+    }
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+std::vector<std::pair<std::string, std::string>> build_facts() {
+    std::lock_guard lock(registry_mutex());
+    backend_init();
+    std::string backends = "cpu";
+    for (const GpuBackend & backend : gpu_backends()) {
+        backends += backend.compiled_in ? " " + backend.name : "";
+    }
+    std::string features;
+    if (ggml_backend_reg_t cpu = ggml_backend_reg_by_name("CPU")) {
+        const auto get = reinterpret_cast<ggml_backend_get_features_t>(
+            ggml_backend_reg_get_proc_address(cpu, "ggml_backend_get_features"));
+        for (const ggml_backend_feature * f = get ? get(cpu) : nullptr; f && f->name; ++f) {
+            if (std::string(f->value) != "0") {
+                features += (features.empty() ? "" : " ") + std::string(f->name);
+            }
+        }
+    }
+    return {{"llama", llama_build_info()}, {"compiler", __VERSION__}, {"cpu", features}, {"backends", backends}};
+}
+
+} // namespace ternion

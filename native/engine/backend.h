@@ -1,0 +1,68 @@
+// The process's compute devices. All functions here may be called from any thread; one mutex serialises them, since
+// ggml's registry and the first initialisation of a device are not thread-safe.
+#pragma once
+
+#include "error.h"
+
+#include "ggml-backend.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ternion {
+
+enum class DeviceKind { cpu, gpu, igpu };
+
+struct Device {
+    std::string id; // "cpu", "vulkan0", "hip1" …: backend and index within it
+    std::string name;
+    std::string description;
+    std::string backend;
+    DeviceKind kind = DeviceKind::cpu;
+    uint64_t total_bytes = 0;
+    uint64_t free_bytes = 0; // CPU: what the OS reports as available
+    ggml_backend_dev_t handle = nullptr;
+};
+
+/// A backend with no device here, and why.
+struct UnavailableBackend {
+    std::string backend;
+    std::string reason;
+};
+
+struct DeviceList {
+    std::vector<Device> devices; // the CPU first
+    std::vector<UnavailableBackend> unavailable;
+};
+
+/// A GPU backend that is linked but not yet in ggml's registry. `open` registers it, at most once, or says why it
+/// cannot: no loader, no driver, no device. Vulkan is known from the start.
+struct GpuBackend {
+    std::string name;
+    bool compiled_in = true;
+    std::function<bool(std::string & why)> open;
+};
+
+void add_gpu_backend(GpuBackend backend);
+
+/// Once per process; called by everything below. Creates no GPU instance.
+void backend_init();
+
+/// `probe_gpu` false lists the CPU alone and never touches a GPU loader.
+DeviceList list_devices(bool probe_gpu);
+
+/// The GPU devices of `ids`, in that order; "cpu" contributes none. GPU loaders are opened only if an id asks for one.
+Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & ids);
+
+/// The id of the device that memory of this buffer type belongs to: host memory counts as "cpu".
+std::string device_id_of(ggml_backend_buffer_type_t type);
+
+/// CPU threads worth using here: physical cores that this process may run on.
+int default_threads();
+
+/// Facts about the build: "llama", "compiler", "cpu" (features in use), "backends" compiled in. Space-separated lists.
+std::vector<std::pair<std::string, std::string>> build_facts();
+
+} // namespace ternion

@@ -1,0 +1,36 @@
+// A loaded model with everything that works on it: what a binding holds.
+#pragma once
+
+#include "context.h"
+#include "model.h"
+#include "side_context.h"
+
+#include <memory>
+
+namespace ternion {
+
+struct EngineOptions {
+    ModelOptions model;
+    ContextOptions context;
+};
+
+/// Members are public because there is no policy here; the order of destruction (contexts before weights) is the point.
+class Engine {
+  public:
+    /// Blocks; see Model::load.
+    static Result<std::unique_ptr<Engine>> load(const EngineOptions & options, const std::function<void(float)> & progress,
+                                                const std::atomic<bool> & cancel);
+
+    /// Aborts everything, joins all threads. Afterwards only destruction is left to do. Idempotent, blocks.
+    void stop();
+
+    const std::shared_ptr<Model> model;
+    const std::unique_ptr<Context> context;
+    SideContext side;
+
+  private:
+    Engine(std::shared_ptr<Model> model_, std::unique_ptr<Context> context_)
+        : model(std::move(model_)), context(std::move(context_)), side(model, context->threads()) {}
+};
+
+} // namespace ternion

@@ -1,0 +1,78 @@
+// A loaded GGUF: weights, vocabulary, facts.
+#pragma once
+
+#include "backend.h"
+#include "error.h"
+
+#include "llama.h"
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ternion {
+
+struct ModelOptions {
+    std::string path;
+    std::vector<std::string> devices; // empty: CPU only
+    int32_t gpu_layers = -1;          // -1: all, output layer included
+    bool mmap = true;
+    bool vocab_only = false; // no weights: tokenize and detokenize alone work
+};
+
+struct ModelInfo {
+    std::string name;
+    std::string architecture;
+    std::string quantization;
+    std::string pooling;
+    uint64_t parameters = 0;
+    uint64_t file_bytes = 0;
+    int32_t trained_context = 0;
+    int32_t vocabulary = 0;
+    int32_t embedding_size = 0;
+    int32_t layers = 0;
+    bool has_chat_template = false;
+    bool recurrent = false;
+    bool hybrid = false;
+    bool decoder = true;
+};
+
+/// Immutable after load(), so any thread may use it.
+class Model {
+  public:
+    /// Blocks for as long as the file takes. `progress` (0 to 1) is called on this thread; `cancel` may be set by any.
+    static Result<std::shared_ptr<Model>> load(const ModelOptions & options, const std::function<void(float)> & progress,
+                                               const std::atomic<bool> & cancel);
+
+    llama_model * handle() const { return handle_.get(); }
+    const llama_vocab * vocab() const { return llama_model_get_vocab(handle_.get()); }
+    const ModelInfo & info() const { return info_; }
+    int32_t gpu_layers() const { return gpu_layers_; }
+    bool on_gpu() const { return gpu_layers_ > 0; }
+
+    /// Rejects text that is longer than llama.cpp can count (2 GiB).
+    Result<std::vector<llama_token>> tokenize(const std::string & text, bool add_special, bool parse_special) const;
+    /// An invalid_arg that names the first id outside the vocabulary.
+    Result<bool> check_tokens(const std::vector<llama_token> & tokens) const;
+    /// Bytes, not necessarily UTF-8. Ids outside the vocabulary are an invalid_arg.
+    Result<std::string> detokenize(const std::vector<llama_token> & tokens, bool special) const;
+    /// The token's bytes; control tokens give none unless `special`.
+    std::string piece(llama_token token, bool special) const;
+
+  private:
+    struct Free {
+        void operator()(llama_model * model) const { llama_model_free(model); }
+    };
+
+    Model() = default;
+    void read_info(const std::string & path);
+    Result<bool> check_placement(const std::vector<Device> & devices) const;
+
+    std::unique_ptr<llama_model, Free> handle_;
+    ModelInfo info_;
+    int32_t gpu_layers_ = 0;
+};
+
+} // namespace ternion

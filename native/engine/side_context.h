@@ -1,0 +1,46 @@
+// Work that needs a llama_context of another shape than the conversations': embeddings and teacher-forced logits.
+#pragma once
+
+#include "model.h"
+#include "thread_budget.h"
+#include "worker.h"
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ternion {
+
+/// Runs on a thread of its own, with contexts that live as long as one call: what they need is sized by the call.
+class SideContext {
+  public:
+    SideContext(std::shared_ptr<Model> model, int32_t threads) : model_(std::move(model)), threads_(threads), lease_(threads) {}
+    ~SideContext() { stop(); }
+
+    using Rows = std::vector<std::vector<float>>;
+    using Cancel = std::shared_ptr<std::atomic<bool>>;
+
+    /// One vector per text, in order: pooled as the model's file says, by mean where it says nothing. `normalize`
+    /// scales each to unit length. `done` is called on the side thread.
+    void embed(std::vector<std::string> texts, bool normalize, Cancel cancel, std::function<void(Result<Rows>)> done);
+
+    /// For each position the logits of the token that would follow: tokens.size() rows of n_vocab floats.
+    void logits(std::vector<llama_token> tokens, Cancel cancel, std::function<void(Result<std::vector<float>>)> done);
+
+    /// Cancels what runs and waits for it. Idempotent.
+    void stop();
+
+  private:
+    Result<Rows> run_embed(const std::vector<std::string> & texts, bool normalize, const std::atomic<bool> & cancel);
+    Result<std::vector<float>> run_logits(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel);
+
+    const std::shared_ptr<Model> model_;
+    const int32_t threads_;
+    const ThreadBudget::Lease lease_;
+    std::atomic<bool> stopping_{false};
+    Worker worker_{"ternion-side"};
+};
+
+} // namespace ternion

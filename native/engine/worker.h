@@ -1,0 +1,43 @@
+// A thread with a queue, for work that must block neither JavaScript nor an engine thread.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace ternion {
+
+/// Names the calling thread for debuggers and profilers (15 characters at most on Linux).
+void name_thread(const char * name);
+
+/// Runs tasks one after the other, in the order of post(). Started by the first task.
+class Worker {
+  public:
+    /// `cancelled` is true when the worker was stopped before the task's turn came: it then only reports that.
+    using Task = std::function<void(bool cancelled)>;
+
+    explicit Worker(std::string name) : name_(std::move(name)) {}
+    ~Worker() { stop(); }
+    Worker(const Worker &) = delete;
+    Worker & operator=(const Worker &) = delete;
+
+    /// Any thread. After stop() the task runs at once, cancelled.
+    void post(Task task);
+    /// Waits for the running task; those behind it run cancelled. Idempotent; not from a task.
+    void stop();
+
+  private:
+    void run();
+
+    const std::string name_;
+    std::mutex mutex_;
+    std::condition_variable ready_;
+    std::deque<Task> tasks_;
+    bool stopping_ = false;
+    std::thread thread_;
+};
+
+} // namespace ternion
