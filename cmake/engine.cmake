@@ -1,0 +1,17 @@
+# The engine: knows llama.cpp, knows no Node.
+
+file(GLOB engine_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/native/engine/*.cc")
+if(NOT engine_sources)
+  message(STATUS "ternion: native/engine is empty, only the vendored libraries are built")
+  return()
+endif()
+
+add_library(ternion_engine STATIC ${engine_sources})
+target_include_directories(ternion_engine PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")
+target_link_libraries(ternion_engine
+  PUBLIC llama ternion_common ternion_vulkan
+  PRIVATE ternion_own)
+
+# ggml-cpu's traits (the hook for our own kernels) are not part of its public headers.
+target_include_directories(ternion_engine SYSTEM PRIVATE
+  "${TERNION_LLAMA_DIR}/ggml/src" "${TERNION_LLAMA_DIR}/ggml/src/ggml-cpu")

@@ -1,0 +1,88 @@
+/**
+ * The one error catalogue. Codes are API and never change their meaning; messages are for people and may change.
+ */
+
+/** Every code with one line on when it occurs and which `details` it carries. `docs/errors.md` is checked against it. */
+export const errorCodes = {
+  ERR_ABORTED: 'The operation was cancelled: by its signal (then `cause` is the reason), by `cancel()`, or because its session or model was disposed. `details`: `text` and `reasoning` generated so far, `usage` if anything ran.',
+  ERR_BINARY_INCOMPATIBLE: 'The native addon was found but cannot be loaded here: another platform, a missing library, an older C++ runtime. `details`: `path`.',
+  ERR_BINARY_NOT_FOUND: 'No native addon for this platform. `details`: `tried`, the places that were searched.',
+  ERR_BUSY: 'The session is still generating. Await, cancel or leave the running generation first; other sessions are free.',
+  ERR_CONTEXT_FULL: 'The prompt is longer than the context. `details`: the counts, `promptTokens` and `context`.',
+  ERR_DEVICE_LOST: 'The device stopped working (driver reset, removed card). The model must be disposed and loaded again.',
+  ERR_DEVICE_NOT_FOUND: 'A device was named that does not exist here. `details`: `device`, `available`, `unavailable` (backends without a device, and why).',
+  ERR_DISPOSED: 'The model or session was used after its `dispose()`.',
+  ERR_GRAMMAR_INVALID: 'The GBNF grammar cannot be parsed or has no rule named `root`.',
+  ERR_INTERNAL: 'A defect of ternion or of the engine below it. Please report it with its message and `cause`.',
+  ERR_INVALID_ARG: 'A wrong argument or option; the message says what was expected and what was found. `details`: `argument`.',
+  ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
+  ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
+  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have.',
+  ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device.',
+  ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
+} as const;
+
+/** A code of {@link TernionError}. */
+export type ErrorCode = keyof typeof errorCodes;
+
+/** What a {@link TernionError} says beside its message; the keys of each code are listed in `docs/errors.md`. */
+export type ErrorDetails = Readonly<Record<string, unknown>>;
+
+/**
+ * The only error class that ternion throws on its own account.
+ *
+ * What is wrong with a call itself (its arguments, a disposed object, a busy session) is thrown at once; what goes
+ * wrong later rejects the promise.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await session.chat(question, { signal: AbortSignal.timeout(5_000) });
+ * } catch (error) {
+ *   if (isTernionError(error, 'ERR_ABORTED')) console.log('so far:', error.details.text);
+ *   else throw error;
+ * }
+ * ```
+ */
+export class TernionError<C extends ErrorCode = ErrorCode> extends Error {
+  static {
+    Object.defineProperty(this.prototype, 'name', { value: 'TernionError', configurable: true, writable: true });
+  }
+
+  /** What happened, for programs. */
+  readonly code: C;
+  /** The figures and names behind the message, for programs. */
+  readonly details: ErrorDetails;
+
+  constructor(code: C, message: string, options: { readonly details?: ErrorDetails; readonly cause?: unknown } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.details = Object.freeze({ ...options.details });
+  }
+}
+
+/**
+ * Whether `error` is a {@link TernionError}, and if `code` is given, one with that code.
+ *
+ * It looks at the name and code rather than at the class, so it also recognises errors of another copy of the package.
+ */
+export function isTernionError<C extends ErrorCode = ErrorCode>(error: unknown, code?: C): error is TernionError<C> {
+  if (!(error instanceof Error) || error.name !== 'TernionError' || !('code' in error)) return false;
+  return code === undefined ? isErrorCode(error.code) : error.code === code;
+}
+
+/** What the addon rejected or threw, as a {@link TernionError}. Errors that already are one pass through. */
+export function fromNative(failure: unknown, options: { readonly details?: ErrorDetails; readonly cause?: unknown } = {}): TernionError {
+  if (isTernionError(failure)) return failure;
+  const { code, message, details } = (typeof failure === 'object' && failure !== null ? failure : {}) as Record<string, unknown>;
+  const text = typeof message === 'string' ? message : String(failure);
+  const known = { ...(typeof details === 'object' ? details : undefined), ...options.details };
+  if (isErrorCode(code)) {
+    return new TernionError(code, text, 'cause' in options ? { details: known, cause: options.cause } : { details: known });
+  }
+  return new TernionError('ERR_INTERNAL', `the native addon failed: ${text}`, { details: known, cause: options.cause ?? failure });
+}
+
+function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(errorCodes, code);
+}

@@ -1,0 +1,211 @@
+/**
+ * What each option bag accepts. Types and their documentation are with the nouns they belong to; a key that exists in
+ * only one of the two places does not compile.
+ */
+import { z } from 'zod/mini';
+import type { ChatOptions, GenerateOptions } from './generation.js';
+import type { LoadOptions } from './load.js';
+import type { Message, TextPart } from './message.js';
+import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
+import { kvTypes } from './load.js';
+import { largestSeed, samplingDefaults } from './sampling.js';
+import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
+import type { SessionOptions } from './session.js';
+import { check, unknownKeys } from './validate.js';
+
+type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
+
+/** An object with exactly the keys of T; `expected` is how an error message calls it. */
+function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.ZodMiniType<T> {
+  const error = (issue: { code?: string; keys?: readonly string[] }) =>
+    issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys ?? [], Object.keys(shape)) : expected;
+  return z.strictObject(shape as Record<string, z.ZodMiniType>, { error: error as never }) as unknown as z.ZodMiniType<T>;
+}
+
+const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
+
+function numberFrom(minimum: number, maximum: number, expected: string) {
+  return z.number({ error: expected }).check(z.gte(minimum, { error: expected }), z.lte(maximum, { error: expected }));
+}
+
+function intFrom(minimum: number, maximum = 2 ** 31 - 1) {
+  const expected =
+    maximum === 2 ** 31 - 1 ? `an integer of at least ${minimum}` : `an integer from ${minimum} to ${maximum}`;
+  return z.int({ error: expected }).check(z.gte(minimum, { error: expected }), z.lte(maximum, { error: expected }));
+}
+
+function oneOf<const T extends string>(values: readonly T[]): z.ZodMiniType<T> {
+  return z.enum(values as [T, ...T[]], { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
+}
+
+const finite = z.number({ error: 'a finite number' });
+const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
+const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a number above 0' }));
+const fraction = numberFrom(0, 1, 'a number from 0 to 1');
+const boolean = z.boolean({ error: 'true or false' });
+const string = z.string({ error: 'a string' });
+const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
+const lastN = intFrom(-1);
+
+const signal = z.custom<AbortSignal>(
+  (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
+  { error: 'an AbortSignal' },
+);
+
+const samplingShape: Shape<Sampling> = {
+  temperature: optional(atLeast0),
+  topK: optional(intFrom(0)),
+  topP: optional(fraction),
+  minP: optional(fraction),
+  typicalP: optional(fraction),
+  topNSigma: optional(atLeast0),
+  repeatPenalty: optional(above0),
+  frequencyPenalty: optional(finite),
+  presencePenalty: optional(finite),
+  penaltyLastN: optional(lastN),
+  dry: optional(
+    bag<Dry>(
+      {
+        multiplier: atLeast0,
+        base: optional(numberFrom(1, Infinity, 'a number of at least 1')),
+        allowedLength: optional(intFrom(0)),
+        penaltyLastN: optional(lastN),
+        sequenceBreakers: optional(z.array(nonEmpty, { error: 'an array of non-empty strings' })),
+      },
+      'an object with at least `multiplier`',
+    ),
+  ),
+  xtc: optional(
+    bag<Xtc>(
+      { probability: fraction, threshold: optional(numberFrom(0, 0.5, 'a number from 0 to 0.5')) },
+      'an object with at least `probability`',
+    ),
+  ),
+  mirostat: optional(
+    bag<Mirostat>(
+      {
+        version: z.union([z.literal(1), z.literal(2)], { error: '1 or 2' }),
+        tau: optional(above0),
+        eta: optional(above0),
+      },
+      'an object with at least `version`',
+    ),
+  ),
+  seed: optional(intFrom(0, largestSeed)),
+  logitBias: optional(
+    z.custom<NonNullable<Sampling['logitBias']>>(isLogitBias, {
+      error: 'a Map or an object from token ids (integers of at least 0) to finite numbers or -Infinity',
+    }),
+  ),
+  samplers: optional(
+    z
+      .array(oneOf(samplingDefaults.samplers), { error: 'an array of sampler names' })
+      .check(z.refine((names) => new Set(names).size === names.length, { error: 'an array without repeated names' })),
+  ),
+  grammar: optional(nonEmpty),
+};
+
+function isLogitBias(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value).map(([key, bias]) => [Number(key), bias]);
+  return entries.every(
+    ([token, bias]) => Number.isInteger(token) && (token as number) >= 0 && (Number.isFinite(bias) || bias === -Infinity),
+  );
+}
+
+const generateShape: Shape<GenerateOptions> = {
+  ...samplingShape,
+  maxTokens: optional(intFrom(0)),
+  stop: optional(
+    z.union([nonEmpty, z.array(nonEmpty)], { error: 'a non-empty string or an array of them' }),
+  ),
+  ignoreEos: optional(boolean),
+  logprobs: optional(intFrom(0, 100)),
+  signal: optional(signal),
+};
+
+const generateOptions = bag<GenerateOptions>(generateShape);
+const chatOptions = bag<ChatOptions>({
+  ...generateShape,
+  reasoning: optional(oneOf(['on', 'off'])),
+  reasoningBudget: optional(intFrom(0)),
+});
+
+const contentExpected = "a string or an array of parts { type: 'text', text }";
+const content = z.union(
+  [string, z.array(bag<TextPart>({ type: z.literal('text'), text: string }))],
+  { error: contentExpected },
+);
+const plainMessage = { role: z.union([z.literal('system'), z.literal('user')]), content };
+const messageExpected = "a message: { role: 'system' | 'user' | 'assistant', content }";
+const message = z.discriminatedUnion(
+  'role',
+  [
+    z.strictObject(plainMessage, { error: messageExpected }),
+    z.strictObject({ role: z.literal('assistant'), content, reasoning: optional(string) }, { error: messageExpected }),
+  ],
+  { error: messageExpected },
+);
+const messages = z
+  .array(message, { error: 'an array of messages' })
+  .check(z.minLength(1, { error: 'at least one message' })) as unknown as z.ZodMiniType<readonly Message[]>;
+const prompt = z.union([string, messages]);
+
+const sessionOptions = bag<SessionOptions>({ system: optional(string), sampling: optional(bag<Sampling>(samplingShape)) });
+
+const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
+const kvType = oneOf(kvTypes);
+const loadOptions = bag<LoadOptions>({
+  devices: optional(
+    z
+      .array(nonEmpty, { error: 'an array of device ids' })
+      .check(
+        z.minLength(1, { error: "at least one device id; ['cpu'] keeps to the CPU" }),
+        z.refine((ids) => new Set(ids).size === ids.length, { error: 'an array without repeated ids' }),
+      ),
+  ),
+  gpuLayers: optional(
+    z.union([z.literal('all'), intFrom(0)], { error: "'all' or an integer of at least 0" }),
+  ),
+  context: optional(
+    z.union([z.literal('trained'), intFrom(1)], { error: "'trained' or an integer of at least 1, in tokens" }),
+  ),
+  sequences: optional(intFrom(1, 256)),
+  threads: optional(intFrom(1, 512)),
+  kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
+  mmap: optional(boolean),
+  onProgress: optional(
+    z.custom<NonNullable<LoadOptions['onProgress']>>((value) => typeof value === 'function', { error: 'a function' }),
+  ),
+  signal: optional(signal),
+});
+
+const tokenizeOptions = bag<TokenizeOptions>({ special: optional(boolean), bos: optional(boolean) });
+const detokenizeOptions = bag<DetokenizeOptions>({ special: optional(boolean) });
+const renderOptions = bag<RenderOptions>({ reasoning: optional(oneOf(['on', 'off'])) });
+const embedOptions = bag<EmbedOptions>({ normalize: optional(boolean), signal: optional(signal) });
+const logitsOptions = bag<LogitsOptions>({ signal: optional(signal) });
+const texts = z.array(string, { error: 'an array of strings' });
+const tokens = z.union(
+  [z.instanceof(Int32Array), z.array(intFrom(0))],
+  { error: 'an Int32Array or an array of token ids' },
+);
+
+/** Readers: the checked copy of an argument, or ERR_INVALID_ARG. A bag that is left out reads as an empty one. */
+export const read = {
+  loadOptions: (value: unknown): LoadOptions => check('loadModel', 'options', loadOptions, value ?? {}),
+  sessionOptions: (value: unknown): SessionOptions => check('model.session', 'options', sessionOptions, value ?? {}),
+  chatOptions: (value: unknown): ChatOptions => check('session.chat', 'options', chatOptions, value ?? {}),
+  completeOptions: (value: unknown): GenerateOptions => check('session.complete', 'options', generateOptions, value ?? {}),
+  tokenizeOptions: (value: unknown): TokenizeOptions => check('model.tokenize', 'options', tokenizeOptions, value ?? {}),
+  detokenizeOptions: (value: unknown): DetokenizeOptions => check('model.detokenize', 'options', detokenizeOptions, value ?? {}),
+  renderOptions: (value: unknown): RenderOptions => check('model.render', 'options', renderOptions, value ?? {}),
+  embedOptions: (value: unknown): EmbedOptions => check('model.embed', 'options', embedOptions, value ?? {}),
+  logitsOptions: (value: unknown): LogitsOptions => check('model.logits', 'options', logitsOptions, value ?? {}),
+  text: (call: string, argument: string, value: unknown): string => check(call, argument, string, value),
+  texts: (call: string, value: unknown): readonly string[] => check(call, 'texts', texts, value),
+  tokens: (call: string, value: unknown): Int32Array => Int32Array.from(check(call, 'tokens', tokens, value)),
+  messages: (call: string, value: unknown): readonly Message[] => check(call, 'messages', messages, value),
+  prompt: (value: unknown): string | readonly Message[] =>
+    typeof value === 'string' ? value : check('session.chat', 'prompt', Array.isArray(value) ? messages : prompt, value),
+};

@@ -1,0 +1,171 @@
+// The module: the Addon of lib/native.ts.
+#include "convert.h"
+#include "environment.h"
+#include "model_object.h"
+
+#include "engine/log.h"
+
+#if defined(TERNION_WITH_HIP) || defined(TERNION_WITH_CUDA)
+#include "ggml-cuda.h"
+#endif
+
+namespace ternion::binding {
+namespace {
+
+napi_value build_info(napi_env env, const Call &) { return make_build_info(env); }
+
+napi_value devices(napi_env env, const Call & call) {
+    napi_value promise;
+    const bool probe_gpu = to_bool(env, call[0]);
+    const Promise settled(env, promise);
+    Environment::of(env).io.post([probe_gpu, settled](bool cancelled) {
+        if (!cancelled) {
+            settled.resolve([list = list_devices(probe_gpu)](napi_env e) { return make(e, list); });
+        }
+    });
+    return promise;
+}
+
+napi_value inspect(napi_env env, const Call & call) {
+    napi_value promise;
+    auto path = to_string(env, call[0]);
+    const Promise settled(env, promise);
+    Environment::of(env).io.post([path = std::move(path), settled](bool cancelled) {
+        if (cancelled) {
+            return;
+        }
+        auto file = GgufFile::read(path);
+        if (!file) {
+            settled.reject(file.error());
+            return;
+        }
+        settled.resolve([file = std::move(*file)](napi_env e) { return make(e, file); });
+    });
+    return promise;
+}
+
+/// Progress on its way to JavaScript: only the newest value matters, so at most one task waits.
+struct Progress {
+    std::shared_ptr<Environment> environment;
+    napi_ref callback = nullptr; // JavaScript thread
+    std::atomic<float> fraction{0.0f};
+    std::atomic<bool> waiting{false};
+};
+
+napi_value load(napi_env env, const Call & call) {
+    napi_value promise;
+    EngineOptions options = read_load_options(env, call[0]);
+    Environment & environment = Environment::of(env);
+    auto progress = std::make_shared<Progress>();
+    progress->environment = environment.shared_from_this();
+    if (is_function(env, call[1])) {
+        napi_create_reference(env, call[1], 1, &progress->callback);
+    }
+    const Promise settled(env, promise);
+    auto cancel = std::make_shared<std::atomic<bool>>(false);
+    environment.run_thread(cancel, [options = std::move(options), progress, cancel, settled] {
+        const auto report = [&progress](float fraction) {
+            progress->fraction = fraction;
+            if (!progress->callback || progress->waiting.exchange(true)) {
+                return;
+            }
+            progress->environment->post([progress](napi_env e) {
+                progress->waiting = false;
+                napi_value callback = nullptr;
+                if (progress->callback && napi_get_reference_value(e, progress->callback, &callback) == napi_ok && callback) {
+                    napi_value argument = make(e, static_cast<double>(progress->fraction));
+                    call_back(e, callback, 1, &argument);
+                }
+            });
+        };
+        auto engine = Engine::load(options, report, *cancel);
+        progress->environment->post([progress](napi_env e) {
+            if (progress->callback) {
+                napi_delete_reference(e, progress->callback);
+                progress->callback = nullptr;
+            }
+        });
+        if (!engine) {
+            settled.reject(engine.error());
+            return;
+        }
+        // std::function wants copies; the engine has one owner, so it travels in a shared box.
+        auto box = std::make_shared<std::unique_ptr<Engine>>(std::move(*engine));
+        settled.resolve([box](napi_env e) { return ModelObject::create(e, std::move(*box)); });
+    });
+    return make_task(env, promise, std::move(cancel));
+}
+
+napi_value on_log(napi_env env, const Call & call) {
+    Environment & environment = Environment::of(env);
+    const auto level = static_cast<LogLevel>(static_cast<int>(to_number(env, call[0])));
+    if (!is_function(env, call[1])) {
+        environment.set_log_sink(0);
+        return nullptr;
+    }
+    napi_ref reference = nullptr;
+    napi_create_reference(env, call[1], 1, &reference); // lives as long as the environment: loggers are set once or twice
+    log_install();
+    environment.set_log_sink(log_add_sink(level, [weak = environment.weak_from_this(), reference](LogLevel at, std::string line) {
+        const auto target = weak.lock();
+        if (!target) {
+            return;
+        }
+        target->post([reference, at, line = std::move(line)](napi_env e) {
+            napi_value callback = nullptr;
+            if (napi_get_reference_value(e, reference, &callback) == napi_ok && callback) {
+                const napi_value arguments[] = {make(e, static_cast<double>(at)), make(e, line)};
+                call_back(e, callback, 2, arguments);
+            }
+        });
+    }));
+    return nullptr;
+}
+
+#if defined(TERNION_WITH_HIP) || defined(TERNION_WITH_CUDA)
+void add_linked_gpu_backend() {
+#ifdef TERNION_WITH_HIP
+    const char * name = "hip";
+#else
+    const char * name = "cuda";
+#endif
+    static const bool once = [name] {
+        add_gpu_backend({name, true, [](std::string & why) {
+            static ggml_backend_reg_t registered = [] {
+                ggml_backend_reg_t reg = ggml_backend_cuda_reg();
+                if (reg && ggml_backend_reg_dev_count(reg) > 0) {
+                    ggml_backend_register(reg);
+                }
+                return reg;
+            }();
+            if (!registered || ggml_backend_reg_dev_count(registered) == 0) {
+                why = "the driver lists no device";
+                return false;
+            }
+            return true;
+        }});
+        return true;
+    }();
+    (void) once;
+}
+#endif
+
+} // namespace
+} // namespace ternion::binding
+
+NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
+    using namespace ternion::binding;
+    if (!Environment::install(env)) {
+        napi_throw_error(env, "ERR_INTERNAL", "the addon could not be initialised");
+        return nullptr;
+    }
+#if defined(TERNION_WITH_HIP) || defined(TERNION_WITH_CUDA)
+    add_linked_gpu_backend();
+#endif
+    set(env, exports, "buildInfo", make_function(env, "buildInfo", guarded<build_info>));
+    set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
+    set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
+    set(env, exports, "load", make_function(env, "load", guarded<load>));
+    set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
+    return exports;
+}

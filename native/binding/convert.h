@@ -1,0 +1,24 @@
+// The plain structs of lib/native.ts, in and out. One function per struct; nothing is chosen here.
+#pragma once
+
+#include "napi_util.h"
+
+#include "engine/backend.h"
+#include "engine/engine.h"
+#include "engine/gguf_file.h"
+
+namespace ternion::binding {
+
+EngineOptions read_load_options(napi_env env, napi_value object);
+GenerateRequest read_request(napi_env env, napi_value object);
+std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
+
+napi_value make(napi_env env, const DeviceList & list);
+napi_value make(napi_env env, const GgufFile & file);
+napi_value make(napi_env env, const ModelInfo & info);
+napi_value make(napi_env env, const Stats & stats);
+napi_value make(napi_env env, const std::vector<Event> & events);
+napi_value make_placement(napi_env env, const Engine & engine);
+napi_value make_build_info(napi_env env);
+
+} // namespace ternion::binding

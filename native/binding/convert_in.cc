@@ -1,0 +1,119 @@
+#include "convert.h"
+
+#include <limits>
+
+namespace ternion::binding {
+namespace {
+
+struct Reader {
+    napi_env env;
+    napi_value object;
+
+    napi_value operator[](const char * name) const { return property(env, object, name); }
+    std::string string(const char * name) const { return to_string(env, (*this)[name]); }
+    bool boolean(const char * name) const { return to_bool(env, (*this)[name]); }
+    float real(const char * name) const { return static_cast<float>(to_number(env, (*this)[name])); }
+    std::vector<std::string> strings(const char * name) const { return to_strings(env, (*this)[name]); }
+
+    template <typename T>
+    T integer(const char * name) const {
+        const double number = to_number(env, (*this)[name]);
+        if (!(number >= static_cast<double>(std::numeric_limits<T>::min()) && number <= static_cast<double>(std::numeric_limits<T>::max()))) {
+            throw ArgumentError{std::string("native binding: ") + name + " is out of range"};
+        }
+        return static_cast<T>(number);
+    }
+};
+
+ggml_type kv_type(const std::string & name) {
+    for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_0,
+                                 GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL}) {
+        if (name == ggml_type_name(type)) {
+            return type;
+        }
+    }
+    throw ArgumentError{"native binding: unknown KV type " + name};
+}
+
+SamplingParams read_sampling(const Reader & in) {
+    SamplingParams p;
+    p.temperature = in.real("temperature");
+    p.top_k = in.integer<int32_t>("topK");
+    p.top_p = in.real("topP");
+    p.min_p = in.real("minP");
+    p.typical_p = in.real("typicalP");
+    p.top_n_sigma = in.real("topNSigma");
+    p.repeat_penalty = in.real("repeatPenalty");
+    p.frequency_penalty = in.real("frequencyPenalty");
+    p.presence_penalty = in.real("presencePenalty");
+    p.penalty_last_n = in.integer<int32_t>("penaltyLastN");
+    p.dry_multiplier = in.real("dryMultiplier");
+    p.dry_base = in.real("dryBase");
+    p.dry_allowed_length = in.integer<int32_t>("dryAllowedLength");
+    p.dry_penalty_last_n = in.integer<int32_t>("dryPenaltyLastN");
+    p.dry_sequence_breakers = in.strings("drySequenceBreakers");
+    p.xtc_probability = in.real("xtcProbability");
+    p.xtc_threshold = in.real("xtcThreshold");
+    p.mirostat = in.integer<int32_t>("mirostat");
+    p.mirostat_tau = in.real("mirostatTau");
+    p.mirostat_eta = in.real("mirostatEta");
+    p.seed = in.integer<uint32_t>("seed");
+    p.order = in.strings("order");
+    p.grammar = in.string("grammar");
+    const std::vector<int32_t> tokens = to_int32s(in.env, in["biasTokens"]);
+    const std::vector<float> values = to_floats(in.env, in["biasValues"]);
+    if (tokens.size() != values.size()) {
+        throw ArgumentError{"native binding: biasTokens and biasValues differ in length"};
+    }
+    for (size_t i = 0; i < tokens.size(); ++i) {
+        p.logit_bias.push_back({tokens[i], values[i]});
+    }
+    return p;
+}
+
+} // namespace
+
+EngineOptions read_load_options(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    EngineOptions options;
+    options.model.path = in.string("path");
+    options.model.devices = in.strings("devices");
+    options.model.gpu_layers = in.integer<int32_t>("gpuLayers");
+    options.model.mmap = in.boolean("mmap");
+    options.context.context = in.integer<uint32_t>("context");
+    options.context.sequences = in.integer<uint32_t>("sequences");
+    options.context.threads = in.integer<int32_t>("threads");
+    options.context.kv_k = kv_type(in.string("kvK"));
+    options.context.kv_v = kv_type(in.string("kvV"));
+    return options;
+}
+
+std::vector<ChatMessage> read_messages(napi_env env, napi_value array) {
+    std::vector<ChatMessage> messages;
+    for (size_t i = 0; i < array_length(env, array); ++i) {
+        const Reader in{env, element(env, array, i)};
+        messages.push_back({in.string("role"), in.string("content"), in.string("reasoning")});
+    }
+    return messages;
+}
+
+GenerateRequest read_request(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    GenerateRequest request;
+    request.chat = !is_nullish(env, in["messages"]);
+    if (request.chat) {
+        request.messages = read_messages(env, in["messages"]);
+    } else {
+        request.text = in.string("text");
+    }
+    request.sampling = read_sampling({env, in["sampling"]});
+    request.sampling.ignore_eos = in.boolean("ignoreEos");
+    request.max_tokens = in.integer<int32_t>("maxTokens");
+    request.stop = in.strings("stop");
+    request.n_logprobs = in.integer<int32_t>("logprobs");
+    request.thinking = in.boolean("reasoning");
+    request.reasoning_budget = in.integer<int32_t>("reasoningBudget");
+    return request;
+}
+
+} // namespace ternion::binding

@@ -1,0 +1,249 @@
+#include "convert.h"
+
+#include <sstream>
+
+namespace ternion::binding {
+namespace {
+
+double number(uint64_t value) { return static_cast<double>(value); }
+
+template <typename T, typename F>
+napi_value make_list(napi_env env, const std::vector<T> & items, F && convert) {
+    napi_value array = make_array(env, items.size());
+    for (size_t i = 0; i < items.size(); ++i) {
+        set_element(env, array, i, convert(items[i]));
+    }
+    return array;
+}
+
+napi_value make_usage(napi_env env, const Usage & usage) {
+    napi_value out = make_object(env);
+    set(env, out, "prompt", number(usage.prompt));
+    set(env, out, "cached", number(usage.cached));
+    set(env, out, "generated", number(usage.generated));
+    set(env, out, "reasoning", number(usage.reasoning));
+    set(env, out, "prefillMs", usage.prefill_ms);
+    set(env, out, "decodeMs", usage.decode_ms);
+    set(env, out, "firstTokenMs", usage.first_token_ms);
+    return out;
+}
+
+napi_value make_logprob(napi_env env, const TokenLogprob & token, const std::string & text) {
+    napi_value out = make_object(env);
+    set(env, out, "token", static_cast<double>(token.token));
+    set(env, out, "text", text);
+    set(env, out, "logprob", static_cast<double>(token.logprob));
+    return out;
+}
+
+napi_value make_logprobs(napi_env env, const std::vector<LogprobEntry> & entries) {
+    return make_list(env, entries, [&](const LogprobEntry & entry) {
+        napi_value out = make_logprob(env, entry.logprobs.chosen, entry.chosen_text);
+        napi_value top = make_array(env, entry.logprobs.top.size());
+        for (size_t i = 0; i < entry.logprobs.top.size(); ++i) {
+            set_element(env, top, i, make_logprob(env, entry.logprobs.top[i], entry.top_text[i]));
+        }
+        set(env, out, "top", top);
+        return out;
+    });
+}
+
+const char * reason_name(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::stop:    return "stop";
+        case FinishReason::length:  return "length";
+        case FinishReason::aborted: return "aborted";
+    }
+    return "stop";
+}
+
+napi_value make_event(napi_env env, const Event & event) {
+    if (event.kind == Event::Kind::error) {
+        napi_value out = make_error(env, event.error); // an Error object that doubles as the event
+        set(env, out, "type", "error");
+        set(env, out, "usage", make_usage(env, event.usage));
+        return out;
+    }
+    napi_value out = make_object(env);
+    switch (event.kind) {
+        case Event::Kind::progress:
+            set(env, out, "type", "progress");
+            set(env, out, "done", number(event.done));
+            set(env, out, "total", number(event.total));
+            set(env, out, "cached", number(event.cached));
+            break;
+        case Event::Kind::text:
+        case Event::Kind::reasoning:
+            set(env, out, "type", event.kind == Event::Kind::text ? "text" : "reasoning");
+            set(env, out, "text", event.text);
+            break;
+        case Event::Kind::logprobs:
+            set(env, out, "type", "logprobs");
+            set(env, out, "logprobs", make_logprobs(env, event.logprobs));
+            break;
+        case Event::Kind::finish:
+            set(env, out, "type", "finish");
+            set(env, out, "reason", reason_name(event.reason));
+            set(env, out, "usage", make_usage(env, event.usage));
+            break;
+        case Event::Kind::error:
+            break;
+    }
+    return out;
+}
+
+// 64-bit integers that a double cannot hold become bigint.
+napi_value make_scalar(napi_env env, const GgufScalar & scalar) {
+    constexpr int64_t safe = int64_t{1} << 53;
+    napi_value out = nullptr;
+    if (const auto * flag = std::get_if<bool>(&scalar.value)) {
+        return make_bool(env, *flag);
+    }
+    if (const auto * text = std::get_if<std::string>(&scalar.value)) {
+        return make(env, *text);
+    }
+    if (const auto * real = std::get_if<double>(&scalar.value)) {
+        return make(env, *real);
+    }
+    if (const auto * wide = std::get_if<uint64_t>(&scalar.value)) {
+        if (*wide <= static_cast<uint64_t>(safe)) {
+            return make(env, static_cast<double>(*wide));
+        }
+        napi_create_bigint_uint64(env, *wide, &out);
+        return out;
+    }
+    const int64_t value = std::get<int64_t>(scalar.value);
+    if (value <= safe && value >= -safe) {
+        return make(env, static_cast<double>(value));
+    }
+    napi_create_bigint_int64(env, value, &out);
+    return out;
+}
+
+} // namespace
+
+napi_value make(napi_env env, const DeviceList & list) {
+    napi_value out = make_object(env);
+    set(env, out, "devices", make_list(env, list.devices, [&](const Device & device) {
+            napi_value item = make_object(env);
+            set(env, item, "id", device.id);
+            set(env, item, "name", device.name);
+            set(env, item, "description", device.description);
+            set(env, item, "backend", device.backend);
+            set(env, item, "kind", device.kind == DeviceKind::cpu ? "cpu" : device.kind == DeviceKind::gpu ? "gpu" : "igpu");
+            set(env, item, "totalBytes", number(device.total_bytes));
+            set(env, item, "freeBytes", number(device.free_bytes));
+            return item;
+        }));
+    set(env, out, "unavailable", make_list(env, list.unavailable, [&](const UnavailableBackend & backend) {
+            napi_value item = make_object(env);
+            set(env, item, "backend", backend.backend);
+            set(env, item, "reason", backend.reason);
+            return item;
+        }));
+    return out;
+}
+
+napi_value make(napi_env env, const GgufFile & file) {
+    napi_value out = make_object(env);
+    set(env, out, "version", number(file.version));
+    set(env, out, "alignment", number(file.alignment));
+    set(env, out, "dataOffset", number(file.data_offset));
+    set(env, out, "fileBytes", number(file.file_bytes));
+    set(env, out, "metadata", make_list(env, file.metadata, [&](const GgufEntry & entry) {
+            napi_value item = make_object(env);
+            set(env, item, "key", entry.key);
+            set(env, item, "type", entry.type);
+            const auto convert = [&](const GgufScalar & scalar) { return make_scalar(env, scalar); };
+            set(env, item, "value", entry.is_array ? make_list(env, entry.values, convert) : convert(entry.values.front()));
+            if (entry.is_array) {
+                set(env, item, "length", number(entry.length));
+            }
+            return item;
+        }));
+    set(env, out, "tensors", make_list(env, file.tensors, [&](const GgufTensor & tensor) {
+            napi_value item = make_object(env);
+            set(env, item, "name", tensor.name);
+            set(env, item, "type", tensor.type);
+            set(env, item, "shape", make_list(env, tensor.shape, [&](int64_t n) { return make(env, static_cast<double>(n)); }));
+            set(env, item, "bytes", number(tensor.bytes));
+            set(env, item, "offset", number(tensor.offset));
+            return item;
+        }));
+    return out;
+}
+
+napi_value make(napi_env env, const ModelInfo & info) {
+    napi_value out = make_object(env);
+    set(env, out, "name", info.name);
+    set(env, out, "architecture", info.architecture);
+    set(env, out, "quantization", info.quantization);
+    set(env, out, "parameters", number(info.parameters));
+    set(env, out, "fileBytes", number(info.file_bytes));
+    set(env, out, "trainedContext", static_cast<double>(info.trained_context));
+    set(env, out, "vocabulary", static_cast<double>(info.vocabulary));
+    set(env, out, "embeddingSize", static_cast<double>(info.embedding_size));
+    set(env, out, "layers", static_cast<double>(info.layers));
+    set(env, out, "hasChatTemplate", make_bool(env, info.has_chat_template));
+    set(env, out, "recurrent", make_bool(env, info.recurrent));
+    set(env, out, "hybrid", make_bool(env, info.hybrid));
+    set(env, out, "pooling", info.pooling);
+    return out;
+}
+
+napi_value make(napi_env env, const Stats & stats) {
+    napi_value out = make_object(env);
+    set(env, out, "steps", number(stats.steps));
+    set(env, out, "sharedSteps", number(stats.shared_steps));
+    set(env, out, "maxSequencesInStep", number(stats.max_sequences_in_step));
+    set(env, out, "prefillTokens", number(stats.prefill_tokens));
+    set(env, out, "decodeTokens", number(stats.decode_tokens));
+    set(env, out, "narrowSteps", number(stats.narrow_steps));
+    set(env, out, "wakes", number(stats.wakes));
+    set(env, out, "activeGenerations", number(stats.active_generations));
+    set(env, out, "residentSequences", number(stats.resident_sequences));
+    return out;
+}
+
+napi_value make(napi_env env, const std::vector<Event> & events) {
+    return make_list(env, events, [&](const Event & event) { return make_event(env, event); });
+}
+
+napi_value make_placement(napi_env env, const Engine & engine) {
+    const Context & context = *engine.context;
+    napi_value out = make_object(env);
+    set(env, out, "devices", make_list(env, context.placement(), [&](const DevicePlacement & place) {
+            napi_value item = make_object(env);
+            set(env, item, "device", place.device);
+            set(env, item, "weightBytes", number(place.weight_bytes));
+            set(env, item, "kvBytes", number(place.kv_bytes));
+            set(env, item, "computeBytes", number(place.compute_bytes));
+            return item;
+        }));
+    set(env, out, "gpuLayers", static_cast<double>(engine.model->gpu_layers()));
+    set(env, out, "layers", static_cast<double>(engine.model->info().layers));
+    set(env, out, "threads", static_cast<double>(context.threads()));
+    set(env, out, "context", number(context.context_size()));
+    set(env, out, "sequences", number(context.sequences()));
+    set(env, out, "kvTokens", number(uint64_t{context.context_size()} * context.sequences()));
+    return out;
+}
+
+napi_value make_build_info(napi_env env) {
+    napi_value out = make_object(env);
+    for (const auto & [key, value] : build_facts()) {
+        if (key != "cpu" && key != "backends") {
+            set(env, out, key.c_str(), value);
+            continue;
+        }
+        std::vector<std::string> words;
+        std::istringstream stream(value);
+        for (std::string word; stream >> word;) {
+            words.push_back(word);
+        }
+        set(env, out, key.c_str(), make_list(env, words, [&](const std::string & word) { return make(env, word); }));
+    }
+    return out;
+}
+
+} // namespace ternion::binding

@@ -1,0 +1,326 @@
+#include "model_object.h"
+
+#include "convert.h"
+
+namespace ternion::binding {
+namespace {
+
+constexpr napi_type_tag model_tag = {0x7465726e696f6e01ULL, 0x6d6f64656c6f626aULL};
+
+using Holder = std::shared_ptr<ModelObject>;
+
+std::vector<llama_token> read_tokens(napi_env env, napi_value value) { return to_int32s(env, value); }
+
+} // namespace
+
+napi_value make_task(napi_env env, napi_value promise, std::shared_ptr<std::atomic<bool>> cancel) {
+    using Cancel = std::shared_ptr<std::atomic<bool>>;
+    auto * data = new Cancel(std::move(cancel));
+    napi_value function = make_function(env, "cancel", [](napi_env e, napi_callback_info info) -> napi_value {
+        **static_cast<Cancel *>(Call(e, info).data) = true;
+        return nullptr;
+    }, data);
+    napi_add_finalizer(env, function, data, [](napi_env, void * d, void *) { delete static_cast<Cancel *>(d); }, nullptr, nullptr);
+    napi_value task = make_object(env);
+    set(env, task, "promise", promise);
+    set(env, task, "cancel", function);
+    return task;
+}
+
+napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
+    Environment & environment = Environment::of(env);
+    Holder self(new ModelObject(environment, std::move(engine)));
+    napi_value object = make_object(env);
+    set(env, object, "info", make(env, self->engine_->model->info()));
+    set(env, object, "placement", make_placement(env, *self->engine_));
+
+    const auto method = [&](const char * name, napi_callback callback) { set(env, object, name, make_function(env, name, callback)); };
+    method("stats", guarded<stats>);
+    method("tokenize", guarded<tokenize>);
+    method("detokenize", guarded<detokenize>);
+    method("render", guarded<render>);
+    method("embed", guarded<embed>);
+    method("logits", guarded<logits>);
+    method("openSession", guarded<open_session>);
+    method("closeSession", guarded<close_session>);
+    method("sessionTokens", guarded<session_tokens>);
+    method("generate", guarded<generate>);
+    method("drain", guarded<drain>);
+    method("cancel", guarded<cancel>);
+    method("onWake", guarded<on_wake>);
+    method("dispose", guarded<dispose>);
+
+    napi_wrap(env, object, new Holder(self), [](napi_env, void * data, void *) {
+        // Collected without dispose(): stopping blocks, so it happens elsewhere.
+        auto * holder = static_cast<Holder *>(data);
+        ModelObject & model = **holder;
+        model.environment_.remove_model(&model);
+        if (model.engine_) {
+            model.environment_.teardown.post([engine = std::shared_ptr<Engine>(std::move(model.engine_))](bool) { engine->stop(); });
+        }
+        delete holder;
+    }, nullptr, nullptr);
+    napi_type_tag_object(env, object, &model_tag);
+    environment.add_model(self.get());
+    self->engine_->context->set_waker([environment = environment.shared_from_this(), weak = std::weak_ptr<ModelObject>(self)] {
+        environment->post([weak](napi_env e) {
+            if (const Holder model = weak.lock()) {
+                model->wake(e);
+            }
+        });
+    });
+    return object;
+}
+
+void ModelObject::end() {
+    if (engine_) {
+        engine_->stop();
+        engine_.reset();
+    }
+}
+
+ModelObject & ModelObject::of(napi_env env, const Call & call) {
+    bool ours = false;
+    void * data = nullptr;
+    if (napi_check_object_type_tag(env, call.self, &model_tag, &ours) != napi_ok || !ours || napi_unwrap(env, call.self, &data) != napi_ok) {
+        throw ArgumentError{"native binding: called on something that is not a NativeModel"};
+    }
+    return **static_cast<Holder *>(data);
+}
+
+Engine * ModelObject::engine(napi_env env) const {
+    if (!engine_ || disposing_) {
+        napi_throw(env, make_error(env, Error{ErrorCode::disposed, "the model was disposed"}));
+        return nullptr;
+    }
+    return engine_.get();
+}
+
+void ModelObject::wake(napi_env env) {
+    if (engine_) {
+        engine_->context->wake_taken();
+    }
+    napi_value callback = nullptr;
+    if (wake_callback_ && napi_get_reference_value(env, wake_callback_, &callback) == napi_ok && callback) {
+        call_back(env, callback);
+    }
+}
+
+void ModelObject::release_generations() {
+    for (; running_ > 0; --running_) {
+        environment_.release();
+    }
+}
+
+napi_value ModelObject::stats(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    return engine ? make(env, engine->context->stats()) : nullptr;
+}
+
+napi_value ModelObject::tokenize(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    auto text = to_string(env, call[0]);
+    const bool add_special = to_bool(env, call[1]);
+    const bool parse_special = to_bool(env, call[2]);
+    const Promise settled(env, promise);
+    engine->context->post_text([model = engine->model, text = std::move(text), add_special, parse_special, settled](bool cancelled) {
+        auto tokens = cancelled ? Result<std::vector<llama_token>>(Error{ErrorCode::disposed, "the model was disposed"})
+                                : model->tokenize(text, add_special, parse_special);
+        if (!tokens) {
+            settled.reject(tokens.error());
+            return;
+        }
+        settled.resolve([tokens = std::move(*tokens)](napi_env e) { return make_int32s(e, tokens.data(), tokens.size()); });
+    });
+    return promise;
+}
+
+napi_value ModelObject::detokenize(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    auto tokens = read_tokens(env, call[0]);
+    const bool special = to_bool(env, call[1]);
+    const Promise settled(env, promise);
+    engine->context->post_text([model = engine->model, tokens = std::move(tokens), special, settled](bool cancelled) {
+        auto text = cancelled ? Result<std::string>(Error{ErrorCode::disposed, "the model was disposed"}) : model->detokenize(tokens, special);
+        if (!text) {
+            settled.reject(text.error());
+            return;
+        }
+        settled.resolve([text = to_utf8(*text)](napi_env e) { return make(e, text); });
+    });
+    return promise;
+}
+
+napi_value ModelObject::render(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    auto messages = read_messages(env, call[0]);
+    const bool thinking = to_bool(env, call[1]);
+    const Promise settled(env, promise);
+    engine->context->render(std::move(messages), thinking, [settled](Result<std::string> text) {
+        if (!text) {
+            settled.reject(text.error());
+            return;
+        }
+        settled.resolve([text = std::move(*text)](napi_env e) { return make(e, text); });
+    });
+    return promise;
+}
+
+napi_value ModelObject::embed(napi_env env, const Call & call) {
+    Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    auto texts = to_strings(env, call[0]);
+    const bool normalize = to_bool(env, call[1]);
+    const Promise settled(env, promise);
+    auto cancel = std::make_shared<std::atomic<bool>>(false);
+    engine->side.embed(std::move(texts), normalize, cancel, [settled](Result<SideContext::Rows> rows) {
+        if (!rows) {
+            settled.reject(rows.error());
+            return;
+        }
+        settled.resolve([rows = std::move(*rows)](napi_env e) {
+            napi_value array = make_array(e, rows.size());
+            for (size_t i = 0; i < rows.size(); ++i) {
+                set_element(e, array, i, make_floats(e, rows[i].data(), rows[i].size()));
+            }
+            return array;
+        });
+    });
+    return make_task(env, promise, std::move(cancel));
+}
+
+napi_value ModelObject::logits(napi_env env, const Call & call) {
+    Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    auto tokens = read_tokens(env, call[0]);
+    const Promise settled(env, promise);
+    auto cancel = std::make_shared<std::atomic<bool>>(false);
+    engine->side.logits(std::move(tokens), cancel, [settled](Result<std::vector<float>> values) {
+        if (!values) {
+            settled.reject(values.error());
+            return;
+        }
+        settled.resolve([values = std::move(*values)](napi_env e) { return make_floats(e, values.data(), values.size()); });
+    });
+    return make_task(env, promise, std::move(cancel));
+}
+
+napi_value ModelObject::open_session(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    return engine ? make(env, static_cast<double>(engine->context->open_session())) : nullptr;
+}
+
+napi_value ModelObject::close_session(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    napi_value promise;
+    const auto session = static_cast<uint64_t>(to_number(env, call[0]));
+    const Promise settled(env, promise);
+    engine->context->close_session(session, [settled] { settled.resolve(nullptr); });
+    return promise;
+}
+
+napi_value ModelObject::session_tokens(napi_env env, const Call & call) {
+    const Engine * engine = of(env, call).engine(env);
+    return engine ? make(env, static_cast<double>(engine->context->session_tokens(static_cast<uint64_t>(to_number(env, call[0]))))) : nullptr;
+}
+
+napi_value ModelObject::generate(napi_env env, const Call & call) {
+    ModelObject & self = of(env, call);
+    const Engine * engine = self.engine(env);
+    if (!engine) {
+        return nullptr;
+    }
+    auto id = engine->context->generate(static_cast<uint64_t>(to_number(env, call[0])), read_request(env, call[1]));
+    if (!id) {
+        napi_throw(env, make_error(env, id.error()));
+        return nullptr;
+    }
+    self.running_++;
+    self.environment_.retain();
+    return make(env, static_cast<double>(*id));
+}
+
+napi_value ModelObject::drain(napi_env env, const Call & call) {
+    ModelObject & self = of(env, call);
+    if (!self.engine_) {
+        return make_array(env, 0);
+    }
+    const std::vector<Event> events = self.engine_->context->drain(static_cast<uint64_t>(to_number(env, call[0])));
+    const bool last = !events.empty() && (events.back().kind == Event::Kind::finish || events.back().kind == Event::Kind::error);
+    if (last && self.running_ > 0) {
+        self.running_--;
+        self.environment_.release();
+    }
+    return make(env, events);
+}
+
+napi_value ModelObject::cancel(napi_env env, const Call & call) {
+    const ModelObject & self = of(env, call);
+    if (self.engine_) {
+        self.engine_->context->cancel(static_cast<uint64_t>(to_number(env, call[0])));
+    }
+    return nullptr;
+}
+
+napi_value ModelObject::on_wake(napi_env env, const Call & call) {
+    ModelObject & self = of(env, call);
+    if (self.wake_callback_) {
+        napi_delete_reference(env, self.wake_callback_);
+        self.wake_callback_ = nullptr;
+    }
+    if (is_function(env, call[0])) {
+        napi_create_reference(env, call[0], 1, &self.wake_callback_);
+    }
+    return nullptr;
+}
+
+// Stops on the teardown thread, lets JavaScript drain the last events, frees on the teardown thread, then resolves.
+napi_value ModelObject::dispose(napi_env env, const Call & call) {
+    ModelObject & self = of(env, call);
+    napi_value promise;
+    const Promise settled(env, promise);
+    if (self.disposing_ || !self.engine_) {
+        // The teardown thread works in order: whoever asks again waits for the first.
+        self.environment_.teardown.post([settled](bool) { settled.resolve(nullptr); });
+        return promise;
+    }
+    self.disposing_ = true;
+    Environment & environment = self.environment_;
+    environment.teardown.post([model = self.shared_from_this(), settled, &environment](bool) {
+        model->engine_->stop();
+        environment.post([model, settled, &environment](napi_env e) {
+            model->wake(e);
+            model->release_generations();
+            environment.remove_model(model.get());
+            std::shared_ptr<Engine> engine = std::move(model->engine_);
+            environment.teardown.post([engine = std::move(engine), settled](bool) mutable {
+                engine.reset();
+                settled.resolve(nullptr);
+            });
+        });
+    });
+    return promise;
+}
+
+} // namespace ternion::binding
