@@ -21,7 +21,7 @@ if(NOT node_include)
   message(FATAL_ERROR "No Node-API headers: run npm ci, or set TERNION_NODE_INCLUDE to the folder of node_api.h")
 endif()
 
-function(ternion_add_addon target)
+function(ternion_add_addon target folder)
   add_library(${target} MODULE ${binding_sources} ${CMAKE_JS_SRC})
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node"
     LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/addon")
@@ -32,25 +32,29 @@ function(ternion_add_addon target)
     target_link_options(${target} PRIVATE -undefined dynamic_lookup)
   elseif(NOT WIN32)
     # The map says which objects were really linked: THIRD_PARTY_NOTICES is made from it.
-    target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections "-Wl,-Map=$<TARGET_FILE:${target}>.map")
+    target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections
+      "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
+      "-Wl,-Map=$<TARGET_FILE:${target}>.map")
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map")
   endif()
 
   # node-gyp empties build/ before it calls us, so this runs even when nothing was linked.
   add_custom_target(${target}-place ALL
-    COMMAND "${CMAKE_COMMAND}" "-DFROM=$<TARGET_FILE:${target}>" "-DTO=${TERNION_OUTPUT_DIR}/${target}.node"
+    COMMAND "${CMAKE_COMMAND}" "-DFROM=$<TARGET_FILE:${target}>" "-DTO=${TERNION_OUTPUT_DIR}/${folder}/${target}.node"
             -P "${CMAKE_CURRENT_SOURCE_DIR}/cmake/place.cmake"
     VERBATIM)
   add_dependencies(${target}-place ${target})
 endfunction()
 
-ternion_add_addon(ternion)
+ternion_add_addon(ternion ".")
 
-# Which GPU backend an addon carries beside Vulkan is the binding's to know: it registers it.
+# Which GPU backend an addon carries beside Vulkan is the binding's to know: it registers it. They are put into a
+# folder of their own, because node-gyp-build takes the first addon that it finds in build/Release.
 if(TERNION_HIP)
-  ternion_add_addon(ternion-hip ggml-hip)
+  ternion_add_addon(ternion-hip gpu ggml-hip)
   target_compile_definitions(ternion-hip PRIVATE TERNION_WITH_HIP)
 endif()
 if(TERNION_CUDA)
-  ternion_add_addon(ternion-cuda ggml-cuda)
+  ternion_add_addon(ternion-cuda gpu ggml-cuda)
   target_compile_definitions(ternion-cuda PRIVATE TERNION_WITH_CUDA)
 endif()

@@ -1,5 +1,6 @@
 # The part of llama.cpp's `common` that chat templates, grammars and sampling need. Left out is what reaches for the
-# network, the terminal or a command line: arg, console, debug, download, hf-cache, http, preset.
+# network, the terminal or a command line: arg, console, debug, download, hf-cache, http, preset; and log, a thread that
+# writes to stderr, in whose place the engine has its own.
 
 set(common_dir "${TERNION_LLAMA_DIR}/common")
 
@@ -9,7 +10,7 @@ file(GLOB common_sources CONFIGURE_DEPENDS
   "${common_dir}/jinja/*.cpp"
   "${common_dir}/json*.cpp"
   "${common_dir}/ngram-*.cpp")
-foreach(name IN ITEMS common fit log peg-parser reasoning-budget sampling speculative trie unicode)
+foreach(name IN ITEMS common fit peg-parser reasoning-budget sampling speculative trie unicode)
   list(APPEND common_sources "${common_dir}/${name}.cpp")
 endforeach()
 

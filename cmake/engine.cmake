@@ -6,7 +6,8 @@ if(NOT engine_sources)
   return()
 endif()
 
-add_library(ternion_engine STATIC ${engine_sources})
+# Objects rather than an archive: the engine's own logger must win over whatever an archive would offer later.
+add_library(ternion_engine OBJECT ${engine_sources})
 target_include_directories(ternion_engine PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")
 target_link_libraries(ternion_engine
   PUBLIC llama ternion_common ternion_vulkan

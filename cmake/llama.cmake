@@ -22,6 +22,8 @@ file(READ "${CMAKE_CURRENT_SOURCE_DIR}/vendor/llama.lock.json" ternion_lock)
 string(JSON LLAMA_BUILD_COMMIT GET "${ternion_lock}" commit)
 string(SUBSTRING "${LLAMA_BUILD_COMMIT}" 0 8 LLAMA_BUILD_COMMIT)
 set(LLAMA_BUILD_NUMBER 0)
+set(LLAMA_BUILD_IS_DEV OFF)
+set(ENV{GIT_CEILING_DIRECTORIES} "${CMAKE_CURRENT_SOURCE_DIR}/vendor")
 
 if(TERNION_HIP OR TERNION_CUDA)
   include(gpu-toolkits)

@@ -10,8 +10,13 @@ add_library(llama-common STATIC EXCLUDE_FROM_ALL)
 foreach(name IN ITEMS arg console debug download hf-cache imatrix-loader llguidance preset)
   target_sources(llama-common PRIVATE "${common_dir}/${name}.cpp")
 endforeach()
+add_library(llama-common-log STATIC EXCLUDE_FROM_ALL "${common_dir}/log.cpp")
+target_include_directories(llama-common-log PRIVATE "${common_dir}")
+target_link_libraries(llama-common-log PRIVATE llama vendor::nlohmann)
 target_compile_options(llama-common PRIVATE $<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-w>)
-target_link_libraries(llama-common PUBLIC ternion_common PRIVATE cpp-httplib)
+target_link_libraries(llama-common
+  PUBLIC "$<LINK_GROUP:RESCAN,ternion_common,llama-common-log>"
+  PRIVATE cpp-httplib)
 
 foreach(tool IN ITEMS batched-bench completion llama-bench perplexity quantize tokenize)
   add_subdirectory("${TERNION_LLAMA_DIR}/tools/${tool}" "${CMAKE_BINARY_DIR}/llama/tools/${tool}" EXCLUDE_FROM_ALL SYSTEM)

@@ -12,8 +12,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { FetchError, checkOut, cloneFromUrl, git } from './origin.mjs';
-import { PatchError, applyPatches, readPatches } from './patch.mjs';
+import { FetchError, PatchError } from './errors.mjs';
+import { checkOut, cloneFromUrl, git } from './origin.mjs';
+import { applyPatches, patchFiles, readPatches } from './patch.mjs';
 import { copySubset, expandPaths, keepTimestamps, listFiles, swapIntoPlace } from './tree.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -32,8 +33,8 @@ export function places(vendor = HERE, local = process.env.TERNION_LLAMA_SOURCE) 
 /** What the tree is made from, as one string: when it changes the tree is stale. */
 export function wantedStamp(at = places()) {
   const hash = createHash('sha256').update(readFileSync(at.lockFile));
-  for (const file of listFiles(at.patchFolder).sort()) {
-    if (file.endsWith('.edit')) hash.update(`${file}\0`).update(readFileSync(join(at.patchFolder, file)));
+  for (const file of patchFiles(at.patchFolder)) {
+    hash.update(`${file}\0`).update(readFileSync(join(at.patchFolder, file)));
   }
   if (at.local) hash.update(localState(at));
   return hash.digest('hex');

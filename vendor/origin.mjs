@@ -7,9 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSy
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-export class FetchError extends Error {
-  name = 'FetchError';
-}
+import { FetchError } from './errors.mjs';
 
 export function cacheFolder() {
   const base = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');

@@ -2,15 +2,13 @@
 // upstream's lines, and fails loudly when an anchor is gone. The format is described in README.md beside this file.
 
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+
+import { PatchError } from './errors.mjs';
 
 const HEADER_FIELDS = ['What', 'Why', 'Upstream', 'Until'];
 const VERBS = ['replace', 'before', 'after'];
-
-export class PatchError extends Error {
-  name = 'PatchError';
-}
 
 /**
  * @typedef {object} Edit
@@ -81,10 +79,13 @@ export function parsePatch(source, name) {
 
 /** Reads every patch of a folder, in the order of their names. @returns {Patch[]} */
 export function readPatches(folder) {
-  return readdirSync(folder)
-    .filter((entry) => entry.endsWith('.edit'))
-    .sort()
-    .map((entry) => parsePatch(readFileSync(join(folder, entry), 'utf8'), entry));
+  return patchFiles(folder).map((entry) => parsePatch(readFileSync(join(folder, entry), 'utf8'), entry));
+}
+
+/** Names of the patches in a folder, in order; none when git has no folder because it would be empty. */
+export function patchFiles(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((entry) => entry.endsWith('.edit')).sort();
 }
 
 /**

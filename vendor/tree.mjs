@@ -14,6 +14,8 @@ import {
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
+import { FetchError } from './errors.mjs';
+
 /** Expands the lock's paths: plain files and folders, with `*` allowed in the last part. */
 export function expandPaths(root, paths) {
   return paths.flatMap((path) => {
@@ -21,6 +23,7 @@ export function expandPaths(root, paths) {
     const last = path.slice(folder === '.' ? 0 : folder.length + 1);
     if (!last.includes('*')) return [path];
     const pattern = new RegExp(`^${last.split('*').map(escapeRegExp).join('.*')}$`);
+    if (!existsSync(join(root, folder))) throw new FetchError(`${folder} is missing from the llama.cpp source`);
     return readdirSync(join(root, folder))
       .filter((entry) => pattern.test(entry))
       .map((entry) => join(folder, entry));
@@ -30,7 +33,7 @@ export function expandPaths(root, paths) {
 /** Copies the subset named by `paths`. Throws with the path when something that we build from is not there. */
 export function copySubset(from, to, paths) {
   for (const path of expandPaths(from, paths)) {
-    if (!existsSync(join(from, path))) throw new Error(`${path} is missing from the llama.cpp source`);
+    if (!existsSync(join(from, path))) throw new FetchError(`${path} is missing from the llama.cpp source`);
     mkdirSync(dirname(join(to, path)), { recursive: true });
     cpSync(join(from, path), join(to, path), { recursive: true, preserveTimestamps: true });
   }

@@ -22,12 +22,13 @@ from words import Draw
 
 HERE = Path(__file__).resolve().parent
 SHARD = 128  # rows
-STAGES = [("short", 512, 1000), ("middle", 1024, 700), ("long", 2048, 800)]  # name, length, steps of 8192 tokens
-# share of the tokens per kind of document, in the three stages
+STAGES = [("short", 512, 1000), ("middle", 1024, 700), ("long", 2048, 550), ("finish", 2048, 600), ("last", 2048, 200)]  # name, length, steps of 8192 tokens
+# share of the tokens per kind of document, in the five stages
 SHARES = {
-    "raw": (14, 16, 17), "story": (8, 9, 10), "question": (10, 9, 8), "copy_raw": (6, 2, 1), "copy": (5, 3, 2), "dense": (16, 10, 6),
-    "far": (7, 14, 20), "json": (11, 11, 11), "tool": (11, 11, 11), "arithmetic": (4, 4, 4), "drill": (3, 3, 2), "chat": (5, 5, 5),
-    "rule": (6, 6, 6), "think": (4, 4, 4),
+    "raw": (14, 16, 17, 7, 6), "story": (8, 9, 10, 4, 4), "question": (10, 9, 8, 7, 8), "copy_raw": (6, 2, 1, 1, 1),
+    "copy": (5, 3, 2, 4, 4), "dense": (16, 10, 6, 4, 4), "far": (7, 14, 20, 14, 15), "json": (11, 11, 11, 13, 18),
+    "tool": (11, 11, 11, 24, 24), "arithmetic": (4, 4, 4, 6, 4), "drill": (3, 3, 2, 6, 3), "chat": (5, 5, 5, 4, 4),
+    "rule": (6, 6, 6, 7, 7), "think": (4, 4, 4, 4, 4),
 }
 FAR = {512: (30, 200), 1024: (60, 480), 2048: (80, 1050)}  # words of filler
 PROMPT, STORY, ANSWER = 35, 80, 200  # loss weights in percent

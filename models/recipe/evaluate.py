@@ -56,7 +56,7 @@ def recall_at(d, enc, tokens):
             return c
 
 
-def no_call(d, want):
+def of_kind(d, want):
     while True:
         c = formal.tool_call(d)
         if c["kind"] == want:
@@ -66,8 +66,8 @@ def no_call(d, want):
 def cases(seed, enc, count):
     """kind -> list of held-out cases."""
     d = Draw(random.Random(f"{seed}/heldout"), True)
-    out = {"json": [formal.json_answer(d) for _ in range(count)], "tool": [no_call(d, "tool") for _ in range(count)],
-           "notool": [no_call(d, "notool") for _ in range(count // 2)], "toolresult": [no_call(d, "toolresult") for _ in range(count // 2)]}
+    out = {"json": [formal.json_answer(d) for _ in range(count)], "tool": [of_kind(d, "tool") for _ in range(count)],
+           "notool": [of_kind(d, "notool") for _ in range(count // 2)], "toolresult": [of_kind(d, "toolresult") for _ in range(count // 2)]}
     for n in DISTANCES:
         out[f"recall{n}"] = [recall_at(d, enc, n) for _ in range(count // 2)]
     for k, f in (("arithmetic", lambda: tasks.arithmetic(d, 1)), ("rule", lambda: tasks.rules(d)), ("question", lambda: tasks.tale_questions(d)),
@@ -107,20 +107,18 @@ def stories(shape, weights, tok, count, seed=7):
     return out
 
 
-def write_heldout(groups, folder, each):
+def write_heldout(groups, folder):
     """The cases as the chat API takes them: messages (and tools) without the answer, and what is expected."""
     folder.mkdir(exist_ok=True)
-    merged = {}
+    lines = {}
     for k, cs in groups.items():
-        merged.setdefault("recall" if k.startswith("recall") else k, []).append(cs)
-    for k, parts in merged.items():
-        n = -(-each // len(parts))
-        lines = []
-        for c in (c for p in parts for c in p[:n]):
+        far = k.startswith("recall")
+        for c in cs[:8 if far else 40 if k in ("json", "tool") else 24]:
             r = {"messages": c["messages"][:-1], **({"tools": c["tools"]} if "tools" in c else {}), "expect": c["expect"],
-                 "answer": c["messages"][-1]}
-            lines.append(json.dumps(r, ensure_ascii=False))
-        (folder / f"{k}.jsonl").write_text("\n".join(lines) + "\n")
+                 **({"distance": int(k[6:])} if far else {})}
+            lines.setdefault("recall" if far else k, []).append(json.dumps(r, ensure_ascii=False))
+    for k, v in lines.items():
+        (folder / f"{k}.jsonl").write_text("\n".join(v) + "\n")
 
 
 def main():
@@ -142,7 +140,7 @@ def main():
     enc = corpus.Encoder(tok)
     groups = cases(o.seed, enc, o.count)
     if o.write_heldout:
-        write_heldout(groups, HERE / "heldout", 40)
+        write_heldout(groups, HERE / "heldout")
     shape, params, _ = load(o.out / "checkpoint.pt")
     trained = effective(params, torch.float32)
     result = {}

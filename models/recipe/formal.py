@@ -31,7 +31,7 @@ def record(d):
         v = {"item": o, "color": d.value(o, lambda: d.pick(COLOURS)), "price": d.number(1, 500), "size": d.pick(("small", "medium", "large"))}
         return "item", [f"The {o} is {v['color']}.", f"The {o} costs {v['price']} coins.", f"The {o} is {v['size']}."], v, "item"
     if i == 4:
-        a, b = d.number(0, 20), d.number(0, 20)
+        a, b = d.number(0, 10), d.number(0, 10)
         return "sum", [f"Add {a} and {b}."], {"a": a, "b": b, "result": a + b}, "a"
     if i == 5:
         t = Tale(d, short=True)

@@ -78,8 +78,8 @@ def sum_of(d):
     if op == "*":
         a, b = d.number(1, 10), d.number(1, 10)
         return a, b, "×", a * b
-    top = d.pick((10, 20, 20, 50))
-    a, b = d.value(op, lambda: (d.number(0, top), d.number(0, top)))
+    top = d.pick((10, 20, 20))
+    a, b = d.number(0, top), d.number(0, top)
     if op == "-":
         a, b = max(a, b), min(a, b)
         return a, b, "-", a - b

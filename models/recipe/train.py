@@ -68,12 +68,16 @@ class Optimiser:
         self.m, self.v, self.t = s["m"], s["v"], s["t"]
 
 
-def rate(step, steps, warm=80, decay_part=0.45):
-    """Warm-up, plateau, linear decay to zero."""
-    if step < warm:
-        return (step + 1) / warm
-    start = steps * (1 - decay_part)
-    return 1.0 if step < start else max(0.0, (steps - step) / (steps - start))
+# (step, share of the peak rate), straight lines between: warm-up, plateau, decay, and a
+# second, lower rise for the last stages, in which the formal tasks weigh more.
+KNOTS = [(0, 0.0), (80, 1.0), (1375, 1.0), (2250, 0.22), (2270, 0.45), (2550, 0.235), (3050, 0.0)]
+
+
+def rate(step):
+    for (a, p), (b, q) in zip(KNOTS, KNOTS[1:]):
+        if step < b:
+            return p + (q - p) * (step + 1 - a) / (b - a)
+    return 0.0
 
 
 def save(path, obj):
@@ -142,7 +146,7 @@ def main():
         w = {k: v.detach().requires_grad_(True) for k, v in effective(params).items()}
         loss = WeightedLoss.apply(trunk(shape, w, x, cos, sin), w["token_embd"], y, wt)
         loss.backward()
-        f = rate(step, steps)
+        f = rate(step)
         with torch.no_grad():
             grads = {k: v.grad.float() for k, v in w.items()}
             momentum = min(0.95, 0.85 + 0.1 * step / 300)

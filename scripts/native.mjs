@@ -1,0 +1,73 @@
+// Builds the addon, and for the tests everything that stands beside it, with CMake.
+
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+
+import { places, wantedStamp } from '../vendor/fetch.mjs';
+import { hashInputs } from './freshness.mjs';
+import { note } from './progress.mjs';
+import { ROOT, WORK, ask, run } from './run.mjs';
+
+export const ADDON = 'build/Release/ternion.node';
+const FOLDER = join(WORK, 'cmake');
+const INPUTS = ['CMakeLists.txt', 'cmake', 'kernels', 'native'];
+
+// A compiler of llama.cpp's larger files takes up to this much memory.
+const JOB_BYTES = 1.5 * 2 ** 30;
+
+/** CMake options that the environment may set, as `TERNION_HIP=ON npm run build`. */
+const SETTINGS = ['TERNION_VULKAN', 'TERNION_HIP', 'TERNION_HIP_TARGETS', 'TERNION_CUDA'];
+
+/** What the addon (or, with tests, everything) is made from, as one string. */
+export function nativeInputs({ tests }) {
+  const skip = tests ? () => false : (path) => path === 'native/test';
+  return hashInputs(INPUTS, [wantedStamp(), ...definitions()], skip);
+}
+
+function definitions() {
+  const set = SETTINGS.filter((name) => process.env[name]).map((name) => `${name}=${process.env[name]}`);
+  return [...set, `TERNION_LLAMA_DIR=${places().target}`];
+}
+
+/**
+ * @param {object} options
+ * @param {boolean} options.tests        also our C++ tests and llama.cpp's own programs
+ * @param {string} [options.nodeInclude] folder of node_api.h; without it the node-api-headers package's
+ * @param {boolean} [options.cmakeJs]    through cmake-js, which also knows Electron and Windows
+ * @param {(text: string) => void} show
+ */
+export async function buildNative({ tests, nodeInclude, cmakeJs }, show) {
+  const values = [...definitions(), `TERNION_NODE_INCLUDE=${nodeInclude ?? ''}`];
+  // Tests stay configured once they were, so that npm start and npm test do not take turns at reconfiguring.
+  if (tests) values.push('TERNION_TESTS=ON', 'TERNION_UPSTREAM_TOOLS=ON');
+  // A variable that the environment no longer sets goes back to its default.
+  const unset = SETTINGS.filter((name) => !process.env[name]).map((name) => `-U${name}`);
+
+  dropForeignFolder();
+  const jobs = String(Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / JOB_BYTES))));
+  const onLine = (line) => {
+    const progress = /^\[ *(\d+%|\d+\/\d+)\]/.exec(line)?.[1];
+    if (progress) show(progress);
+    const remark = /^-- ternion: (built without .*)/.exec(line)?.[1];
+    if (remark) note(remark);
+  };
+
+  if (cmakeJs) {
+    const options = values.map((value) => `--CD${value}`);
+    const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
+    await run(process.execPath, [program, 'build', '--out', FOLDER, '--parallel', jobs, ...options], { onLine });
+    return;
+  }
+  const generator = existsSync(FOLDER) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
+  await run('cmake', ['-S', ROOT, '-B', FOLDER, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
+  const target = tests ? [] : ['--target', 'ternion-place'];
+  await run('cmake', ['--build', FOLDER, '--parallel', jobs, ...target], { onLine });
+}
+
+// CMake refuses a folder that was made for another place: the checkout was moved or copied.
+function dropForeignFolder() {
+  const cache = join(FOLDER, 'CMakeCache.txt');
+  const home = existsSync(cache) && /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1];
+  if (home !== ROOT) rmSync(FOLDER, { recursive: true, force: true });
+}

@@ -1,0 +1,77 @@
+// Brings a checkout into a state in which the program, or its tests, can run: npm packages, llama.cpp's source, the
+// addon, the compiled TypeScript. Does only what is missing or stale, and says nothing when nothing is.
+
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { ensureSource, isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
+import { swapIntoPlace } from '../vendor/tree.mjs';
+import { hashInputs, isFresh, writeStamp } from './freshness.mjs';
+import { ADDON, buildNative, nativeInputs } from './native.mjs';
+import { step } from './progress.mjs';
+import { checkTools } from './requirements.mjs';
+import { ROOT, WORK, clearLog, exclusively, run } from './run.mjs';
+
+/** @param {{ tests?: boolean }} [options] */
+export async function setUp({ tests = false } = {}) {
+  if (everythingIsFresh(tests)) return;
+  await exclusively(async () => {
+    clearLog();
+    if (!addonIsFresh(tests)) checkTools();
+    await ensurePackages();
+    await ensureAddon({ tests });
+    await ensureTypeScript();
+  });
+}
+
+function everythingIsFresh(tests) {
+  return packagesAreFresh() && addonIsFresh(tests) && isFresh('typescript', typeScriptInputs(), 'dist');
+}
+
+// npm writes its own copy of the lock last.
+function packagesAreFresh() {
+  const installed = join(ROOT, 'node_modules', '.package-lock.json');
+  return existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(ROOT, 'package-lock.json')).mtimeMs;
+}
+
+// Our own install script would build the addon through node-gyp, which the next step does without.
+async function ensurePackages() {
+  if (packagesAreFresh()) return;
+  const npm = process.env.npm_execpath ? [process.execPath, process.env.npm_execpath] : ['npm'];
+  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund'];
+  await step('npm packages', () => run(npm[0], [...npm.slice(1), ...args]));
+}
+
+function addonIsFresh(tests) {
+  return sourceIsFresh() && isFresh(tests ? 'tests' : 'addon', nativeInputs({ tests }), ADDON);
+}
+
+/** @param {Parameters<typeof buildNative>[0] & { force?: boolean }} options */
+export async function ensureAddon({ force = false, ...options }) {
+  if (!sourceIsFresh()) await step("llama.cpp's source", () => ensureSource());
+  if (!force && addonIsFresh(options.tests)) return;
+
+  const inputs = { addon: nativeInputs({ tests: false }), tests: nativeInputs({ tests: true }) };
+  const name = options.tests ? 'native addon, C++ tests and tools' : 'native addon';
+  await step(`${name} (first time: some minutes)`, (show) => buildNative(options, show));
+  writeStamp('addon', inputs.addon);
+  if (options.tests) writeStamp('tests', inputs.tests);
+}
+
+function typeScriptInputs() {
+  return hashInputs(['lib', 'tsconfig.json', 'package-lock.json']);
+}
+
+// Compiled beside and swapped in: dist never holds files of deleted sources, nor half a build.
+export async function ensureTypeScript() {
+  const inputs = typeScriptInputs();
+  if (isFresh('typescript', inputs, 'dist')) return;
+  const fresh = join(WORK, 'dist');
+  await step('TypeScript', async () => {
+    const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+    mkdirSync(fresh, { recursive: true });
+    await run(process.execPath, [tsc, '-p', ROOT, '--outDir', fresh, '--noEmitOnError']);
+    swapIntoPlace(fresh, join(ROOT, 'dist'));
+  });
+  writeStamp('typescript', inputs);
+}

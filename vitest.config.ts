@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config';
+
+const long = process.env['TERNION_LONG'] === '1';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: long ? [] : ['test/**/*.long.test.ts'],
+    // Processes, because native state and process.exit are part of what is tested. One at a time: the tests share the
+    // machine's few cores, and decoding beside another decode would time out rather than fail.
+    pool: 'forks',
+    maxWorkers: 1,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
