@@ -18,6 +18,7 @@ export function cacheFolder() {
 
 /** Checks out the pinned commit into `to`. */
 export function checkOut(lock, to, scratch) {
+  git(['--version']); // its absence is best said before anything is downloaded
   const repository = lock.source.git ? cloneFromUrl(lock) : bundleFromPackage(lock.source, scratch);
   git(['clone', '--quiet', '--no-checkout', '-c', 'core.autocrlf=false', repository, to]);
   const result = spawnSync('git', ['-C', to, 'checkout', '--quiet', '--detach', lock.commit], { encoding: 'utf8' });

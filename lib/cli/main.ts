@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+/**
+ * `ternion`: commands, exit codes (0 ok, 1 failed, 2 bad usage, 130 interrupted) and the ends of streams.
+ */
+import { isTernionError } from '../errors.js';
+import { onLog } from '../log.js';
+import { chat } from './chat.js';
+import { devices, inspect, tokenize } from './facts.js';
+import { generate } from './generate.js';
+import { UsageError } from './options.js';
+
+interface Command {
+  readonly help: string;
+  run(args: string[], signal: AbortSignal): Promise<number>;
+}
+
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize };
+
+const usage = `ternion COMMAND [options]
+
+  generate [PROMPT]   continue a text
+  chat                a conversation
+  devices             what a model can run on
+  inspect FILE        metadata and tensors of a GGUF file
+  tokenize TEXT       token ids
+
+ternion COMMAND --help says more.`;
+
+async function main(args: string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === '--help' || name === '-h') {
+    (name === undefined ? console.error : console.log)(usage);
+    return name === undefined ? 2 : 0;
+  }
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) throw new UsageError(`no command '${name}'; there are ${Object.keys(commands).join(', ')}`);
+  if (rest.includes('--help') || rest.includes('-h')) {
+    console.log(command.help);
+    return 0;
+  }
+  if (rest.includes('--verbose')) onLog('debug', ({ level, message }) => process.stderr.write(`[${level}] ${message}\n`));
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+  try {
+    return await command.run(rest, interrupted.signal);
+  } catch (error) {
+    if (interrupted.signal.aborted && isTernionError(error, 'ERR_ABORTED')) return 130;
+    throw error;
+  }
+}
+
+// A reader that has seen enough (`| head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+main(process.argv.slice(2)).then(
+  (code) => (process.exitCode = code),
+  (error: unknown) => {
+    const verbose = process.argv.includes('--verbose');
+    if (error instanceof UsageError) process.stderr.write(`ternion: ${error.message}\n`);
+    else if (isTernionError(error)) process.stderr.write(`ternion: ${error.code}: ${error.message}\n${verbose ? `${error.stack}\n` : ''}`);
+    else process.stderr.write(`ternion: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.exitCode = error instanceof UsageError || isTernionError(error, 'ERR_INVALID_ARG') ? 2 : 1;
+  },
+);

@@ -1,0 +1,76 @@
+/**
+ * The command line's options, read by `node:util`'s parseArgs, and the errors that end in exit code 2.
+ */
+import { parseArgs } from 'node:util';
+import type { ParseArgsConfig } from 'node:util';
+import type { GenerateOptions } from '../generation.js';
+import type { LoadOptions } from '../load.js';
+
+/** Wrong usage: one line, exit code 2. */
+export class UsageError extends Error {}
+
+export type Values = Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
+type Options = NonNullable<ParseArgsConfig['options']>;
+
+export const common = { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' }, verbose: { type: 'boolean' } } as const satisfies Options;
+
+export const loading = {
+  model: { type: 'string', short: 'm' },
+  device: { type: 'string', multiple: true },
+  'gpu-layers': { type: 'string' },
+  context: { type: 'string' },
+  threads: { type: 'string' },
+  kv: { type: 'string' },
+} as const satisfies Options;
+
+export const sampling = {
+  'max-tokens': { type: 'string' },
+  temperature: { type: 'string' },
+  'top-k': { type: 'string' },
+  'top-p': { type: 'string' },
+  'min-p': { type: 'string' },
+  'repeat-penalty': { type: 'string' },
+  seed: { type: 'string' },
+  stop: { type: 'string', multiple: true },
+  'ignore-eos': { type: 'boolean' },
+} as const satisfies Options;
+
+export function parse(args: string[], options: Options): { values: Values; positionals: string[] } {
+  try {
+    return parseArgs({ args, options, allowPositionals: true, strict: true }) as { values: Values; positionals: string[] };
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function number(values: Values, name: string): number | undefined {
+  const text = values[name];
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (typeof text !== 'string' || text.trim() === '' || !Number.isFinite(value)) throw new UsageError(`--${name} takes a number; found '${String(text)}'`);
+  return value;
+}
+
+export function loadOptions(values: Values): LoadOptions {
+  return {
+    devices: values['device'] as string[] | undefined,
+    gpuLayers: number(values, 'gpu-layers'),
+    context: number(values, 'context'),
+    threads: number(values, 'threads'),
+    kv: values['kv'] as LoadOptions['kv'],
+  };
+}
+
+export function generateOptions(values: Values): GenerateOptions {
+  return {
+    maxTokens: number(values, 'max-tokens'),
+    temperature: number(values, 'temperature'),
+    topK: number(values, 'top-k'),
+    topP: number(values, 'top-p'),
+    minP: number(values, 'min-p'),
+    repeatPenalty: number(values, 'repeat-penalty'),
+    seed: number(values, 'seed'),
+    stop: values['stop'] as string[] | undefined,
+    ignoreEos: values['ignore-eos'] as boolean | undefined,
+  };
+}

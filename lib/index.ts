@@ -1,0 +1,21 @@
+/** ternion: GGUF language models inside a Node or Electron process. */
+export { buildInfo } from './addon.js';
+export { devices } from './devices.js';
+export type { Device, Devices } from './devices.js';
+export { TernionError, errorCodes, isTernionError } from './errors.js';
+export type { ErrorCode, ErrorDetails } from './errors.js';
+export type { ChatOptions, Chunk, GenerateOptions, Generation, Result, TokenLogprob, Usage } from './generation.js';
+export { inspect } from './inspect.js';
+export type { Inspection } from './inspect.js';
+export { loadModel } from './load.js';
+export type { KvType, LoadOptions } from './load.js';
+export { onLog } from './log.js';
+export type { LogEntry, LogLevel } from './log.js';
+export type { Content, Message, TextPart } from './message.js';
+export type {
+  DetokenizeOptions, EmbedOptions, LogitsOptions, Model, ModelInfo, Placement, RenderOptions, Stats, TokenizeOptions,
+} from './model.js';
+export { samplingDefaults } from './sampling.js';
+export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';
+export type { Session, SessionOptions } from './session.js';
+export type { GenerateTrace, LoadTrace, PrefillTrace } from './trace.js';

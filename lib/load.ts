@@ -1,0 +1,111 @@
+/**
+ * From a file to a {@link Model}.
+ */
+import { addon } from './addon.js';
+import { defaultDevices } from './devices.js';
+import { TernionError, fromNative, isTernionError } from './errors.js';
+import { Model } from './model.js';
+import { read } from './options.js';
+import { trace } from './trace.js';
+
+/** Types of KV cache entries. Quantised ones need flash attention, which is used where the device has it. */
+export const kvTypes = ['f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl'] as const;
+export type KvType = (typeof kvTypes)[number];
+
+/** Options of {@link loadModel}. */
+export interface LoadOptions {
+  /** Device ids, as {@link devices} lists them; `['cpu']` opens no GPU loader. Default: the first discrete GPU, else the first integrated one, else the CPU; `TERNION_DEVICES` in the environment replaces that choice. */
+  readonly devices?: readonly string[] | undefined;
+  /** Layers on the GPU; the rest stays on the CPU. Default `'all'`. */
+  readonly gpuLayers?: number | 'all' | undefined;
+  /** Tokens of the longest conversation; `'trained'` is the model's training context. Default: 4096, or the training context if that is shorter. */
+  readonly context?: number | 'trained' | undefined;
+  /** Sequences that are decoded at once, 1 to 256. The KV cache holds `context * sequences` tokens. Default 1. */
+  readonly sequences?: number | undefined;
+  /** CPU threads. Default: one per physical core that the process may use. */
+  readonly threads?: number | undefined;
+  /** Type of the KV cache, or of its keys and values. Default `'f16'`. */
+  readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
+  /** Map the file instead of reading it, where the device allows it. Default true. */
+  readonly mmap?: boolean | undefined;
+  /** Called with the fraction that is loaded, 0 to 1. */
+  readonly onProgress?: ((fraction: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const defaultContext = 4096;
+
+/**
+ * Loads a GGUF model. The event loop stays free: loading has a thread of its own.
+ *
+ * @throws ERR_INVALID_ARG at once; rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED,
+ * ERR_DEVICE_NOT_FOUND, ERR_OUT_OF_MEMORY or ERR_ABORTED. A device that was named and cannot take the model is an
+ * error, never a reason to use the CPU.
+ * @example
+ * ```ts
+ * await using model = await loadModel('model.gguf', { context: 8192 });
+ * ```
+ */
+export function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  return load(read.text('loadModel', 'path', path), read.loadOptions(options));
+}
+
+async function load(path: string, options: LoadOptions): Promise<Model> {
+  const started = performance.now();
+  const { signal, onProgress } = options;
+  let used: readonly string[] = options.devices ?? [];
+  try {
+    refuseIfAborted(signal);
+    const native = addon();
+    const setting = process.env['TERNION_DEVICES'];
+    if (options.devices === undefined) {
+      used = defaultDevices(setting ? [] : (await native.devices(true)).devices, setting);
+      refuseIfAborted(signal);
+    }
+    const kv = options.kv ?? 'f16';
+    const context = options.context ?? (await trainedContext(path));
+    const task = native.load(
+      {
+        path,
+        devices: used.filter((id) => id !== 'cpu'),
+        gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'all' ? -1 : options.gpuLayers,
+        context: context === 'trained' ? 0 : context,
+        sequences: options.sequences ?? 1,
+        threads: options.threads ?? 0,
+        kvK: typeof kv === 'string' ? kv : kv.k,
+        kvV: typeof kv === 'string' ? kv : kv.v,
+        mmap: options.mmap ?? true,
+      },
+      onProgress ?? null,
+    );
+    const cancel = () => task.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      const model = new Model(await task.promise, path);
+      trace('load', () => ({ path, devices: used, ms: performance.now() - started, placement: model.placement }));
+      return model;
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
+  } catch (failure) {
+    const error = fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
+    trace('load', () => ({ path, devices: used, ms: performance.now() - started, error: error.code }));
+    throw error;
+  }
+}
+
+function refuseIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'loading was aborted', { cause: signal.reason });
+}
+
+// A file that cannot be read fails in load() with the better message.
+async function trainedContext(path: string): Promise<number> {
+  try {
+    const { metadata } = await addon().inspect(path);
+    const trained = metadata.find((entry) => entry.key.endsWith('.context_length'))?.value;
+    return typeof trained === 'number' && trained > 0 ? Math.min(trained, defaultContext) : defaultContext;
+  } catch (failure) {
+    if (isTernionError(failure)) throw failure;
+    return defaultContext;
+  }
+}
