@@ -4,13 +4,10 @@
 import { addon } from './addon.js';
 import { defaultDevices } from './devices.js';
 import { TernionError, fromNative, isTernionError } from './errors.js';
+import type { KvType } from './kv.js';
 import { Model } from './model.js';
 import { read } from './options.js';
 import { trace } from './trace.js';
-
-/** Types of KV cache entries. Quantised ones need flash attention, which is used where the device has it. */
-export const kvTypes = ['f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl'] as const;
-export type KvType = (typeof kvTypes)[number];
 
 /** Options of {@link loadModel}. */
 export interface LoadOptions {

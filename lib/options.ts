@@ -7,7 +7,7 @@ import type { ChatOptions, GenerateOptions } from './generation.js';
 import type { LoadOptions } from './load.js';
 import type { Message, TextPart } from './message.js';
 import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
-import { kvTypes } from './load.js';
+import { kvTypes } from './kv.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
 import type { SessionOptions } from './session.js';

@@ -1,0 +1,160 @@
+// The engine without Node, on the embedded model.
+#include "check.h"
+
+#include "engine/engine.h"
+#include "engine/log.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+
+using namespace ternion;
+
+namespace {
+
+const char * model_path = "models/tern-5m-tq2_0.gguf";
+
+std::unique_ptr<Engine> load(uint32_t context, uint32_t sequences) {
+    EngineOptions options;
+    options.model.path = model_path;
+    options.context.context = context;
+    options.context.sequences = sequences;
+    const std::atomic<bool> cancel{false};
+    auto engine = Engine::load(options, {}, cancel);
+    if (!engine) {
+        std::fprintf(stderr, "%s\n", engine.error().message.c_str());
+        std::exit(1);
+    }
+    return std::move(*engine);
+}
+
+struct Outcome {
+    std::string text;
+    Event last{.kind = Event::Kind::error};
+};
+
+/// Drains a generation until its last event; gives up after a minute.
+Outcome wait(Context & context, uint64_t id) {
+    Outcome outcome;
+    for (int i = 0; i < 60000; ++i) {
+        for (Event & event : context.drain(id)) {
+            outcome.text += event.kind == Event::Kind::text ? event.text : "";
+            if (event.kind == Event::Kind::finish || event.kind == Event::Kind::error) {
+                outcome.last = std::move(event);
+                return outcome;
+            }
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(!"a generation did not end");
+    return outcome;
+}
+
+GenerateRequest request(const std::string & text, int32_t max_tokens) {
+    GenerateRequest r;
+    r.text = text;
+    r.max_tokens = max_tokens;
+    return r;
+}
+
+void greedy_is_repeatable_and_cached() {
+    const auto engine = load(512, 1);
+    Context & context = *engine->context;
+    const uint64_t a = context.open_session();
+    const Outcome first = wait(context, *context.generate(a, request("Once upon a time", 40)));
+    CHECK(first.last.kind == Event::Kind::finish && !first.text.empty());
+    CHECK(first.last.usage.generated == 40 || first.last.reason == FinishReason::stop);
+    const Outcome again = wait(context, *context.generate(a, request("Once upon a time", 40)));
+    CHECK(again.text == first.text);
+    CHECK(again.last.usage.cached == again.last.usage.prompt - 1);
+    const uint64_t b = context.open_session(); // one sequence: the idle session gives way
+    CHECK(wait(context, *context.generate(b, request("Once upon a time", 40))).text == first.text);
+    CHECK(context.stats().resident_sequences == 1);
+}
+
+void sequences_share_steps() {
+    const auto engine = load(512, 2);
+    Context & context = *engine->context;
+    const uint64_t a = context.open_session();
+    const uint64_t b = context.open_session();
+    const std::string solo = wait(context, *context.generate(a, request("The old bear", 60))).text;
+    const auto left = context.generate(a, request("The old bear", 60));
+    const auto right = context.generate(b, request("Once upon a time", 60));
+    CHECK(wait(context, *left).text == solo);
+    wait(context, *right);
+    CHECK(context.stats().shared_steps > 0);
+    CHECK(context.stats().max_sequences_in_step == 2);
+}
+
+void errors_and_ends() {
+    const auto engine = load(64, 1);
+    Context & context = *engine->context;
+    const uint64_t a = context.open_session();
+    std::string text;
+    for (int i = 0; i < 200; ++i) {
+        text += "fox ";
+    }
+    const Outcome full = wait(context, *context.generate(a, request(text, 8)));
+    CHECK(full.last.kind == Event::Kind::error && full.last.error.code == ErrorCode::context_full);
+    GenerateRequest endless = request("Once", -1);
+    endless.sampling.ignore_eos = true;
+    const Outcome end = wait(context, *context.generate(a, endless));
+    CHECK(end.last.kind == Event::Kind::finish && end.last.reason == FinishReason::length);
+    CHECK(end.last.usage.prompt + end.last.usage.generated == 64 + 1);
+    CHECK(wait(context, *context.generate(a, request("Once", 0))).last.usage.generated == 0);
+    GenerateRequest bad = request("Once", 4);
+    bad.sampling.grammar = "root ::= (";
+    const Outcome grammar = wait(context, *context.generate(a, bad));
+    CHECK(grammar.last.kind == Event::Kind::error && grammar.last.error.code == ErrorCode::grammar_invalid);
+    GenerateRequest digits = request("Once", 6);
+    digits.sampling.grammar = "root ::= [0-9]+";
+    const Outcome number = wait(context, *context.generate(a, digits));
+    CHECK(!number.text.empty() && number.text.find_first_not_of("0123456789") == std::string::npos);
+    CHECK(!context.generate(999, request("x", 1)));
+}
+
+void cancel_and_stop_in_every_state() {
+    for (int delay_us = 0; delay_us < 6000; delay_us += 300) {
+        const auto engine = load(2048, 2);
+        Context & context = *engine->context;
+        GenerateRequest endless = request("Once upon a time", -1);
+        endless.sampling.ignore_eos = true;
+        const auto running = context.generate(context.open_session(), endless);
+        std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
+        if (delay_us % 600 == 0) {
+            context.cancel(*running);
+            CHECK(wait(context, *running).last.reason == FinishReason::aborted);
+        } else {
+            engine->stop();
+            CHECK(wait(context, *running).last.reason == FinishReason::aborted);
+        }
+    }
+}
+
+void damaged_files() {
+    const std::atomic<bool> cancel{false};
+    ModelOptions options;
+    options.path = "models/no-such-file.gguf";
+    CHECK(Model::load(options, {}, cancel).error().code == ErrorCode::model_not_found);
+    options.path = "models";
+    CHECK(Model::load(options, {}, cancel).error().code == ErrorCode::model_invalid);
+    options.path = "package.json";
+    CHECK(Model::load(options, {}, cancel).error().code == ErrorCode::model_invalid);
+    options.path = model_path;
+    options.devices = {"vulkan99"};
+    CHECK(Model::load(options, {}, cancel).error().code == ErrorCode::device_not_found);
+}
+
+} // namespace
+
+int main() {
+    log_install();
+    greedy_is_repeatable_and_cached();
+    sequences_share_steps();
+    errors_and_ends();
+    cancel_and_stop_in_every_state();
+    damaged_files();
+    return finish_tests();
+}

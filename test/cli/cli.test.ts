@@ -1,0 +1,91 @@
+import { spawn } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function run(args: readonly string[], { input = '', interrupt = false, program = ['dist/cli/main.js'] } = {}): Promise<Ended> {
+  const child = spawn(process.execPath, [...program, ...args], { env: { ...process.env, TERNION_DEVICES: 'cpu' } });
+  let out = '';
+  let err = '';
+  let interrupted = false;
+  child.stdout.on('data', (data: Buffer) => {
+    out += data.toString();
+    if (interrupt && !interrupted && out.length > 60) interrupted = child.kill('SIGINT'); // a second one would kill
+  });
+  child.stderr.on('data', (data: Buffer) => (err += data.toString()));
+  child.stdin.end(input);
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, out, err })));
+}
+
+describe('ternion', () => {
+  test('generate prints a text and one line of figures', async () => {
+    const { code, out, err } = await run(['generate', 'Once upon a time', '--max-tokens', '16', '--seed', '7']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^Once upon a time/);
+    expect(err.trim()).toMatch(/^16 tokens · \d+ tok\/s · first token [\d.]+ ms · cpu · seed 7$/);
+  });
+
+  test('generate --json is one object', async () => {
+    const { out } = await run(['generate', 'Once', '--max-tokens', '4', '--json']);
+    expect(JSON.parse(out)).toMatchObject({ prompt: 'Once', reason: 'length', usage: { generated: 4 } });
+  });
+
+  test('an interrupt keeps the text and exits with 130', async () => {
+    const { code, out } = await run(['generate', 'Once', '--ignore-eos'], { interrupt: true });
+    expect(code).toBe(130);
+    expect(out.length).toBeGreaterThan(60);
+  });
+
+  test('chat answers a line of stdin', async () => {
+    const { code, out } = await run(['chat', '--temperature', '0'], { input: 'What is 3 + 4?\n' });
+    expect(code).toBe(0);
+    expect(out).toContain('7');
+  });
+
+  test('devices, inspect and tokenize speak JSON', async () => {
+    expect(JSON.parse((await run(['devices', '--json'])).out)).toHaveProperty('devices.0.id', 'cpu');
+    expect(JSON.parse((await run(['inspect', 'models/tern-5m-tq2_0.gguf', '--json'])).out)).toHaveProperty('version', 3);
+    expect(JSON.parse((await run(['tokenize', 'Once', '--json'])).out)).toEqual([expect.objectContaining({ text: 'Once' })]);
+  });
+
+  test('wrong usage is 2, failure is 1, each in one line', async () => {
+    for (const [args, expected] of [[['sing'], 2], [['generate', '--wat'], 2], [['generate', '--seed', 'x'], 2], [['inspect', 'none'], 1]] as const) {
+      const { code, err } = await run(args);
+      expect(code, args.join(' ')).toBe(expected);
+      expect(err.trim().split('\n')).toHaveLength(1);
+    }
+  });
+});
+
+describe('the process', () => {
+  const script = (body: string) => ['--input-type=module', '-e', `import { loadModel } from 'ternion'; ${body}`];
+  const model = "const model = await loadModel('models/tern-5m-tq2_0.gguf', { devices: ['cpu'] }); const session = await model.session();";
+
+  test('exits by itself, by process.exit during a generation, and says nothing', async () => {
+    const idle = await run(script(model), { program: [] });
+    expect(idle).toEqual({ code: 0, out: '', err: '' });
+    const busy = await run(script(`${model} session.complete('Once', { ignoreEos: true }); setTimeout(() => process.exit(3), 30)`), { program: [] });
+    expect(busy).toEqual({ code: 3, out: '', err: '' });
+    const bad = await run(script(`${model} await session.complete('Once', { grammar: 'root ::= (' }).catch((e) => console.log(e.code))`), { program: [] });
+    expect(bad.out.trim()).toBe('ERR_GRAMMAR_INVALID');
+  });
+
+  test('survives the end of a worker that generates', async () => {
+    const worker = `import { Worker } from 'node:worker_threads';
+      const inside = "import(process.cwd() + '/dist/index.js').then(async ({ loadModel }) => { const m = await loadModel('models/tern-5m-tq2_0.gguf', { devices: ['cpu'] }); const s = await m.session(); s.complete('Once', { ignoreEos: true }); setTimeout(() => require('node:worker_threads').parentPort.postMessage('on'), 20); })";
+      for (let i = 0; i < 3; i++) { const w = new Worker(inside, { eval: true, execArgv: [] }); await new Promise((r) => w.once('message', r)); await w.terminate(); }
+      console.log('alive');`;
+    const { code, out } = await run(['--input-type=module', '-e', worker], { program: [] });
+    expect(out.trim()).toBe('alive');
+    expect(code).toBe(0);
+  });
+
+  test("require('ternion') works", async () => {
+    const { out } = await run(['-e', "console.log(typeof require('ternion').loadModel)"], { program: [] });
+    expect(out.trim()).toBe('function');
+  });
+});
