@@ -25,7 +25,7 @@ export interface Devices extends ReadonlyArray<Device> {
 export async function devices(): Promise<Devices> {
   try {
     const { devices: list, unavailable } = await addon().devices(true);
-    return Object.freeze(Object.assign([...list], { unavailable })) as Devices;
+    return Object.freeze(Object.assign([...list], { unavailable }));
   } catch (failure) {
     throw fromNative(failure);
   }

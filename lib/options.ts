@@ -19,7 +19,7 @@ type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
 function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.ZodMiniType<T> {
   const error = (issue: { code?: string; keys?: readonly string[] }) =>
     issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys ?? [], Object.keys(shape)) : expected;
-  return z.strictObject(shape as Record<string, z.ZodMiniType>, { error: error as never }) as unknown as z.ZodMiniType<T>;
+  return z.strictObject(shape, { error: error as never }) as unknown as z.ZodMiniType<T>;
 }
 
 const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);

@@ -37,7 +37,8 @@ export const sampling = {
 
 export function parse(args: string[], options: Options): { values: Values; positionals: string[] } {
   try {
-    return parseArgs({ args, options, allowPositionals: true, strict: true }) as { values: Values; positionals: string[] };
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: true, strict: true });
+    return { values, positionals };
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
