@@ -21,6 +21,10 @@ common_log * common_log_main() {
 // Warnings and errors only: common formats whole prompts at debug level, which costs time on the request path.
 int common_log_get_verbosity_thold() { return LOG_LEVEL_WARN; }
 
+// Structured lines are for upstream's programs.
+bool common_log_get_jsonl() { return false; }
+void common_log_add_json(common_log *, const char *, const common_json &) {}
+
 void common_log_set_prefix(common_log *, bool) {}
 void common_log_set_timestamps(common_log *, bool) {}
 void common_log_default_callback(ggml_log_level, const char *, void *) {}
