@@ -71,7 +71,7 @@ describe('the process', () => {
     const busy = await run(script(`${model} session.complete('Once', { ignoreEos: true }); setTimeout(() => process.exit(3), 30)`), { program: [] });
     expect(busy).toEqual({ code: 3, out: '', err: '' });
     const bad = await run(script(`${model} await session.complete('Once', { grammar: 'root ::= (' }).catch((e) => console.log(e.code))`), { program: [] });
-    expect(bad.out.trim()).toBe('ERR_GRAMMAR_INVALID');
+    expect(bad).toMatchObject({ out: 'ERR_GRAMMAR_INVALID\n', err: '' });
   });
 
   test('survives the end of a worker that generates', async () => {
