@@ -10,7 +10,8 @@ namespace ternion {
 /// application's own JavaScript) takes one of the cores, each barrier waits for a thread that is not running, and two
 /// threads are slower than one. The governor measures: it runs wide, and when wide steps become slower than narrow
 /// (single-thread) ones, it goes narrow and probes wide again after a pause that doubles while probes keep failing.
-/// Tokens do not depend on its choice: ggml splits rows between threads, never sums. Engine thread.
+/// Tokens do not depend on its choice: ggml splits rows between threads, never sums; the one place where upstream splits
+/// a sum (attention over a long cache) is patched to split by position. Engine thread.
 class ThreadGovernor {
   public:
     using Duration = std::chrono::steady_clock::duration;
