@@ -251,7 +251,7 @@ void Context::after_decode(Clock::duration took) {
         stats_.narrow_steps += prefilled == 0 && governor_.narrow();
     }
     if (prefilled == 0) {
-        governor_.record(took, static_cast<int32_t>(sequences));
+        governor_.record(took, static_cast<int32_t>(sequences), now);
     }
     for (const GenerationPtr & g : active_) {
         if (g->row < 0) {
