@@ -18,7 +18,7 @@ export default ts.config(
     files: ['**/*.{js,mjs,cjs}'],
     languageOptions: {
       globals: Object.fromEntries(
-        ['console', 'process', 'performance', 'setTimeout', 'clearTimeout', 'Buffer', 'URL', 'AbortController'].map(
+        ['console', 'process', 'performance', 'setTimeout', 'clearTimeout', 'Buffer', 'URL', 'AbortController', 'AbortSignal'].map(
           (name) => [name, 'readonly'],
         ),
       ),
