@@ -246,9 +246,13 @@ void Context::run() {
 // Sleeps while there is nothing that a step could do.
 void Context::take_commands(std::unique_lock<std::mutex> & lock) {
     const auto runnable = [&] {
-        return std::any_of(active_.begin(), active_.end(), [](const GenerationPtr & g) {
+        const auto working = std::count_if(active_.begin(), active_.end(), [](const GenerationPtr & g) {
+            return g->state == Generation::State::prefill || g->state == Generation::State::decode;
+        });
+        return std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) {
             switch (g->state) {
                 case Generation::State::preparing: return g->cancelled.load();
+                case Generation::State::queued:    return g->cancelled || working < static_cast<std::ptrdiff_t>(options_.sequences);
                 case Generation::State::decode:    return g->cancelled || !g->ring.full();
                 default:                           return true;
             }

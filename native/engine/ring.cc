@@ -7,7 +7,10 @@ namespace ternion {
 void Ring::push(Event event) {
     std::lock_guard lock(mutex_);
     const bool text = event.kind == Event::Kind::text || event.kind == Event::Kind::reasoning;
-    bytes_ += event.text.size() + event.logprobs.size() * 256;
+    bytes_ += event.text.size();
+    for (const LogprobEntry & entry : event.logprobs) {
+        bytes_ += 128 * (1 + entry.top_text.size()); // about what the strings and structs take
+    }
     if (!events_.empty() && events_.back().kind == event.kind) {
         Event & last = events_.back();
         if (text) {

@@ -127,15 +127,37 @@ describe('a busy main thread', () => {
     await model.dispose();
   });
 
-  test('a reader that does not pull stops its own session only', async () => {
-    const model = await loadModel(path, { devices: ['cpu'], context: 'trained', sequences: 2 });
-    const [slow, fast] = [await model.session(), await model.session()];
-    const parked = slow.complete('Once', endless);
+  test('a reader that does not pull parks its own session, without using the CPU', async () => {
+    const model = await loadModel(path, { devices: ['cpu'], context: 2048, sequences: 2 });
+    const [slow, fast, queued] = [await model.session(), await model.session(), await model.session()];
+    // Log probabilities fill the ring (64 KB) within the context.
+    const endlessly = { ...endless, logprobs: 4, maxTokens: 1000 };
+    const parked = slow.complete('Once', endlessly);
     const iterator = parked[Symbol.asyncIterator]();
     await iterator.next();
     expect((await fast.complete('The bear', { ...endless, maxTokens: 200 })).usage.generated).toBe(200);
-    await iterator.return();
-    expect(await code(parked)).toBe('ERR_ABORTED');
+    await wait(300);
+    const before = model.stats().decodeTokens;
+    expect(before).toBeLessThan(800);
+
+    // Both sequences are parked now, and a third session waits for one of them.
+    const other = fast.complete('Once', endlessly)[Symbol.asyncIterator]();
+    await other.next();
+    const third = queued.complete('The fox', { ...endless, maxTokens: 5 });
+    await wait(300);
+    const cpu = process.cpuUsage();
+    await wait(400);
+    const { user, system } = process.cpuUsage(cpu);
+    expect(user + system).toBeLessThan(100_000);
+
+    let tokens = 0;
+    for (let step = await iterator.next(); step.done !== true; step = await iterator.next()) {
+      if (step.value.type === 'logprobs') tokens += step.value.logprobs.length;
+    }
+    expect((await parked).usage.generated).toBe(1000);
+    expect(tokens).toBeGreaterThan(900);
+    expect((await third).usage.generated).toBe(5);
+    await other.return?.();
     await model.dispose();
   });
 });
