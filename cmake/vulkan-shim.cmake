@@ -3,7 +3,7 @@
 
 add_library(ternion_vulkan STATIC
   "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/loader.cc"
-  "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/register.cc")
+  "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/open.cc")
 target_include_directories(ternion_vulkan PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")
 target_link_libraries(ternion_vulkan PUBLIC ggml PRIVATE ternion_own ${CMAKE_DL_LIBS})
 if(TERNION_VULKAN_ENABLED)

@@ -19,8 +19,13 @@ napi_value devices(napi_env env, const Call & call) {
     const bool probe_gpu = to_bool(env, call[0]);
     const Promise settled(env, promise);
     Environment::of(env).io.post([probe_gpu, settled](bool cancelled) {
-        if (!cancelled) {
+        if (cancelled) {
+            return;
+        }
+        try { // a driver may throw
             settled.resolve([list = list_devices(probe_gpu)](napi_env e) { return make(e, list); });
+        } catch (const std::exception & e) {
+            settled.reject(Error{ErrorCode::internal, std::string("listing the devices failed: ") + e.what()});
         }
     });
     return promise;
@@ -78,7 +83,16 @@ napi_value load(napi_env env, const Call & call) {
                 }
             });
         };
-        auto engine = Engine::load(options, report, *cancel);
+        const auto load_engine = [&]() -> Result<std::unique_ptr<Engine>> {
+            try { // a driver may throw, or the system refuse a thread
+                return Engine::load(options, report, *cancel);
+            } catch (const std::bad_alloc &) {
+                return Error{ErrorCode::out_of_memory, options.model.path + ": not enough memory"};
+            } catch (const std::exception & e) {
+                return Error{ErrorCode::internal, options.model.path + ": " + e.what()};
+            }
+        };
+        auto engine = load_engine();
         progress->environment->post([progress](napi_env e) {
             if (progress->callback) {
                 napi_delete_reference(e, progress->callback);
@@ -104,16 +118,22 @@ napi_value on_log(napi_env env, const Call & call) {
         return nullptr;
     }
     napi_ref reference = nullptr;
-    napi_create_reference(env, call[1], 1, &reference); // lives as long as the environment: loggers are set once or twice
+    napi_create_reference(env, call[1], 1, &reference);
+    // Lines that are on their way when the listener changes still hold the reference; the last of them to go frees it.
+    const std::shared_ptr<void> listener(static_cast<void *>(reference), [weak = environment.weak_from_this()](void * ref) {
+        if (const auto target = weak.lock()) {
+            target->post([ref](napi_env e) { napi_delete_reference(e, static_cast<napi_ref>(ref)); });
+        }
+    });
     log_install();
-    environment.set_log_sink(log_add_sink(level, [weak = environment.weak_from_this(), reference](LogLevel at, std::string line) {
+    environment.set_log_sink(log_add_sink(level, [weak = environment.weak_from_this(), listener](LogLevel at, std::string line) {
         const auto target = weak.lock();
         if (!target) {
             return;
         }
-        target->post([reference, at, line = std::move(line)](napi_env e) {
+        target->post([listener, at, line = std::move(line)](napi_env e) {
             napi_value callback = nullptr;
-            if (napi_get_reference_value(e, reference, &callback) == napi_ok && callback) {
+            if (napi_get_reference_value(e, static_cast<napi_ref>(listener.get()), &callback) == napi_ok && callback) {
                 const napi_value arguments[] = {make(e, static_cast<double>(at)), make(e, line)};
                 call_back(e, callback, 2, arguments);
             }
@@ -130,19 +150,13 @@ void add_linked_gpu_backend() {
     const char * name = "cuda";
 #endif
     static const bool once = [name] {
-        add_gpu_backend({name, true, [](std::string & why) {
-            static ggml_backend_reg_t registered = [] {
-                ggml_backend_reg_t reg = ggml_backend_cuda_reg();
-                if (reg && ggml_backend_reg_dev_count(reg) > 0) {
-                    ggml_backend_register(reg);
-                }
+        add_gpu_backend({name, true, [](std::string & why) -> ggml_backend_reg_t {
+            ggml_backend_reg_t reg = ggml_backend_cuda_reg();
+            if (reg && ggml_backend_reg_dev_count(reg) > 0) {
                 return reg;
-            }();
-            if (!registered || ggml_backend_reg_dev_count(registered) == 0) {
-                why = "the driver lists no device";
-                return false;
             }
-            return true;
+            why = "the driver lists no device";
+            return nullptr;
         }});
         return true;
     }();

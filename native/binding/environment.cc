@@ -108,12 +108,14 @@ void Environment::set_log_sink(int id) {
 // none may call into an environment that is gone. Bounded by one graph node on the CPU, one ubatch on a GPU.
 void Environment::on_cleanup(void * data) {
     auto * self = static_cast<Environment *>(data);
+    self->set_log_sink(0);
+    std::vector<Task> dropped; // destroyed without the lock: what a task holds may post when it goes
     {
         std::lock_guard lock(self->mutex_);
         self->ended_ = true;
-        self->tasks_.clear();
+        dropped.swap(self->tasks_);
     }
-    self->set_log_sink(0);
+    dropped.clear();
     for (const auto & load : self->threads_) {
         *load->cancel = true;
     }

@@ -51,7 +51,8 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     method("dispose", guarded<dispose>);
 
     napi_wrap(env, object, new Holder(self), [](napi_env, void * data, void *) {
-        // Collected without dispose(): stopping blocks, so it happens elsewhere.
+        // The wake callback keeps a model alive until dispose() or the environment's end, so there is an engine here only
+        // if none was ever set. Stopping blocks, so it happens elsewhere.
         auto * holder = static_cast<Holder *>(data);
         ModelObject & model = **holder;
         model.environment_.remove_model(&model);
@@ -301,7 +302,7 @@ napi_value ModelObject::dispose(napi_env env, const Call & call) {
     napi_value promise;
     const Promise settled(env, promise);
     if (self.disposing_ || !self.engine_) {
-        // The teardown thread works in order: whoever asks again waits for the first.
+        // Resolves once the engine has stopped; lib/model.ts asks once and shares the promise.
         self.environment_.teardown.post([settled](bool) { settled.resolve(nullptr); });
         return promise;
     }

@@ -24,8 +24,15 @@
 namespace ternion {
 namespace {
 
+// Held by the functions of this file.
 std::mutex & registry_mutex() {
     static std::mutex * mutex = new std::mutex;
+    return *mutex;
+}
+
+// Held, shared, by whoever walks the registry in upstream's code, and alone while it grows.
+std::shared_mutex & registry_use() {
+    static std::shared_mutex * mutex = new std::shared_mutex;
     return *mutex;
 }
 
@@ -73,18 +80,28 @@ Device describe(ggml_backend_dev_t handle, const std::string & backend, int inde
 
 std::vector<GpuBackend> & gpu_backends() {
     static std::vector<GpuBackend> * list = new std::vector<GpuBackend>{
-        {"vulkan", vulkan::compiled_in(), [](std::string & why) { return vulkan::register_backend(why) != nullptr; }}};
+        {"vulkan", vulkan::compiled_in(), vulkan::open_backend}};
     return *list;
 }
 
 // Under registry_mutex().
 void register_gpu_backends(std::vector<UnavailableBackend> & unavailable) {
-    for (const GpuBackend & backend : gpu_backends()) {
+    for (GpuBackend & backend : gpu_backends()) {
         std::string why;
-        if (!backend.open(why)) {
+        ggml_backend_reg_t reg = backend.open(why);
+        if (!reg) {
             unavailable.push_back({backend.name, why});
+        } else if (!backend.registered) {
+            const std::unique_lock alone(registry_use());
+            ggml_backend_register(reg);
+            backend.registered = true;
         }
     }
+}
+
+bool is_cpu_memory(ggml_backend_buffer_type_t type, ggml_backend_dev_t device) {
+    // The CPU's own extra buffer types (repacked weights) do not call themselves host memory.
+    return !device || ggml_backend_buft_is_host(type) || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
 // Under registry_mutex().
@@ -122,6 +139,10 @@ void backend_init() {
     }();
     (void) once;
 }
+
+std::shared_lock<std::shared_mutex> registry_in_use() { return std::shared_lock(registry_use()); }
+
+bool is_cpu_memory(ggml_backend_buffer_type_t type) { return is_cpu_memory(type, ggml_backend_buft_get_device(type)); }
 
 void add_gpu_backend(GpuBackend backend) {
     std::lock_guard lock(registry_mutex());
@@ -163,7 +184,7 @@ Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & id
 
 std::string device_id_of(ggml_backend_buffer_type_t type) {
     ggml_backend_dev_t handle = ggml_backend_buft_get_device(type);
-    if (!handle || ggml_backend_buft_is_host(type)) {
+    if (is_cpu_memory(type, handle)) {
         return "cpu";
     }
     std::lock_guard lock(registry_mutex());

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -37,15 +38,20 @@ struct DeviceList {
     std::vector<UnavailableBackend> unavailable;
 };
 
-/// A GPU backend that is linked but not yet in ggml's registry. `open` registers it, at most once, or says why it
-/// cannot: no loader, no driver, no device. Vulkan is known from the start.
+/// A GPU backend that is linked but not yet in ggml's registry. `open` finds it, or returns null and says why there is
+/// none: no loader, no driver, no device. Called again at each probe. Vulkan is known from the start.
 struct GpuBackend {
     std::string name;
     bool compiled_in = true;
-    std::function<bool(std::string & why)> open;
+    std::function<ggml_backend_reg_t(std::string & why)> open;
+    bool registered = false;
 };
 
 void add_gpu_backend(GpuBackend backend);
+
+/// To be held while upstream walks ggml's registry, as loading a model and making a context do: the registry may not
+/// grow meanwhile. Do not call the functions below while holding it.
+std::shared_lock<std::shared_mutex> registry_in_use();
 
 /// Once per process; called by everything below. Creates no GPU instance.
 void backend_init();
@@ -55,6 +61,9 @@ DeviceList list_devices(bool probe_gpu);
 
 /// The GPU devices of `ids`, in that order; "cpu" contributes none. GPU loaders are opened only if an id asks for one.
 Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & ids);
+
+/// Whether memory of this buffer type is the CPU's: host memory, or one of the CPU's layouts of its own.
+bool is_cpu_memory(ggml_backend_buffer_type_t type);
 
 /// The id of the device that memory of this buffer type belongs to: host memory counts as "cpu".
 std::string device_id_of(ggml_backend_buffer_type_t type);

@@ -86,6 +86,9 @@ ChatDelta ChatParser::feed(const std::string & text, bool last) {
             delta.content = msg.content.substr(sent_content_.size());
             sent_reasoning_ = msg.reasoning_content;
             sent_content_ = msg.content;
+            if (!delta.reasoning.empty() || !delta.content.empty()) {
+                parsed_bytes_ = text_.size();
+            }
             return delta;
         }
         if (!last) {
@@ -97,10 +100,9 @@ ChatDelta ChatParser::feed(const std::string & text, bool last) {
         }
         log_line(LogLevel::warn, std::string("chat parser: ") + e.what());
     }
-    // The end, and the text fits no rule: hand over what has not been sent, as it is.
+    // The end, and the text fits no rule: hand over, as it is, what came after the last text that did.
     broken_ = true;
-    const size_t sent = sent_reasoning_.size() + sent_content_.size();
-    delta.content = text_.substr(std::min(sent, text_.size()));
+    delta.content = text_.substr(parsed_bytes_);
     return delta;
 }
 

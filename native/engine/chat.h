@@ -46,8 +46,6 @@ class ChatTemplate {
     static Result<std::unique_ptr<ChatTemplate>> create(const llama_model * model);
     ~ChatTemplate();
 
-    bool exists() const { return exists_; }
-
     /// Ends with the generation prompt. `thinking` is the template's enable_thinking switch.
     Result<RenderedChat> render(const std::vector<ChatMessage> & messages, bool thinking) const;
 
@@ -72,6 +70,7 @@ class ChatParser {
     std::string text_;
     std::string sent_reasoning_;
     std::string sent_content_;
+    size_t parsed_bytes_ = 0; // of text_, when something was last sent
     bool broken_ = false;
 };
 

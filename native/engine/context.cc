@@ -52,6 +52,7 @@ Result<bool> Context::init() {
     LogCapture capture;
     std::string thrown;
     try {
+        const auto registry = registry_in_use();
         ctx_.reset(llama_init_from_model(model_->handle(), params));
     } catch (const std::exception & e) {
         thrown = e.what();
@@ -153,6 +154,9 @@ Result<uint64_t> Context::generate(uint64_t session_id, GenerateRequest request)
         if (stopping_ || session == sessions_.end()) {
             return Error{ErrorCode::disposed, "the session was disposed"};
         }
+        if (!llama_get_memory(ctx_.get())) {
+            return Error{ErrorCode::model_unsupported, "the model cannot generate: it has no KV cache, as encoders have none; it may embed"};
+        }
         if (session->second->busy.exchange(true)) {
             return Error{ErrorCode::busy, "the session is working on another request"};
         }
@@ -163,7 +167,9 @@ Result<uint64_t> Context::generate(uint64_t session_id, GenerateRequest request)
         work_.notify_one();
     }
     text_.post([this, generation](bool cancelled) {
-        generation->cancelled = generation->cancelled || cancelled;
+        if (cancelled) {
+            generation->cancelled = true;
+        }
         prepare(generation);
     });
     return generation->id;

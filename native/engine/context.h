@@ -49,7 +49,8 @@ class Context {
     ~Context(); // stop(), then frees the llama_context
 
     uint64_t open_session();
-    /// `done` is called on the engine thread once the session's cells are free; its generation is aborted first.
+    /// `done` is called once the session's cells are free, on the engine thread (on the caller's if that has ended); its
+    /// generation is aborted first.
     void close_session(uint64_t session, std::function<void()> done);
     uint32_t session_tokens(uint64_t session);
 

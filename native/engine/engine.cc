@@ -8,8 +8,8 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, cons
     if (!model) {
         return model.error();
     }
-    if (!(*model)->info().decoder) {
-        return Error{ErrorCode::model_unsupported, "encoder-only models cannot hold conversations yet"};
+    if ((*model)->info().encoder) {
+        return Error{ErrorCode::model_unsupported, "models with a separate encoder (T5 and the like) are not supported"};
     }
     auto context = Context::create(*model, options.context);
     if (!context) {

@@ -53,7 +53,6 @@ struct Session {
     llama_seq_id sequence = -1;      // -1: not resident
     std::vector<llama_token> cached; // what the sequence's cells hold
     uint64_t last_used = 0;          // step number
-    bool closing = false;
 };
 
 struct Generation {

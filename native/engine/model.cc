@@ -77,6 +77,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     std::shared_ptr<Model> model(new Model);
     LogCapture capture;
     try {
+        const auto registry = registry_in_use();
         model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
     } catch (const std::exception & e) {
         log_line(LogLevel::error, e.what());
@@ -112,7 +113,7 @@ Result<bool> Model::check_placement(const std::vector<Device> & devices) const {
         if (std::sscanf(name.c_str(), "blk.%d.", &layer) != 1 || layer < first_on_gpu || !tensor->buffer) {
             continue;
         }
-        if (ggml_backend_buffer_is_host(tensor->buffer)) {
+        if (is_cpu_memory(ggml_backend_buffer_get_type(tensor->buffer))) {
             return Error{ErrorCode::model_unsupported,
                          "device '" + devices.front().id + "' cannot compute with " + ggml_type_name(tensor->type) +
                              " (tensor " + name + "), so the model would run on the CPU; ask for the CPU or fewer layers",
@@ -140,7 +141,7 @@ void Model::read_info(const std::string & path) {
     info_.has_chat_template = llama_model_chat_template(model, nullptr) != nullptr;
     info_.recurrent = llama_model_is_recurrent(model);
     info_.hybrid = llama_model_is_hybrid(model);
-    info_.decoder = llama_model_has_decoder(model);
+    info_.encoder = llama_model_has_encoder(model);
     static const std::map<std::string, std::string> pooling = {{"0", "none"}, {"1", "mean"}, {"2", "cls"}, {"3", "last"}, {"4", "rank"}};
     const auto found = pooling.find(meta(model, (info_.architecture + ".pooling_type").c_str()));
     info_.pooling = found == pooling.end() ? "unspecified" : found->second;

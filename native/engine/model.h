@@ -36,7 +36,7 @@ struct ModelInfo {
     bool has_chat_template = false;
     bool recurrent = false;
     bool hybrid = false;
-    bool decoder = true;
+    bool encoder = false; // one of its own, beside or instead of the decoder
 };
 
 /// Immutable after load(), so any thread may use it.

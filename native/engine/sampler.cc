@@ -252,7 +252,7 @@ bool Sampler::grammar_allows(llama_token token) {
 llama_token Sampler::pick(float * logits) {
     if (greedy_) {
         const int32_t best = argmax(logits, n_vocab_);
-        return logits[best] == minus_infinity ? LLAMA_TOKEN_NULL : best;
+        return logits[best] > minus_infinity ? best : LLAMA_TOKEN_NULL; // false for NaN, too
     }
     if (preselect_k_ > 0) {
         fill_top_k(logits);

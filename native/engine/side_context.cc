@@ -28,6 +28,7 @@ Result<ContextPtr> make_context(llama_model * model, llama_context_params params
     params.abort_callback = [](void * user) { return (*static_cast<const Abort *>(user))(); };
     params.abort_callback_data = const_cast<Abort *>(&abort);
     LogCapture capture;
+    const auto registry = registry_in_use();
     ContextPtr ctx(llama_init_from_model(model, params));
     if (!ctx) {
         return Error{ErrorCode::out_of_memory, "no context: " + capture.text("llama.cpp gave no reason")};
@@ -35,17 +36,32 @@ Result<ContextPtr> make_context(llama_model * model, llama_context_params params
     return ctx;
 }
 
-int32_t run_batch(llama_context * ctx, const Batch & batch, bool encode) {
-    const ThreadBudget::Turn turn;
-    llama_attach_threadpool(ctx, turn.pool(), turn.pool());
-    const int32_t status = encode ? llama_encode(ctx, batch.get()) : llama_decode(ctx, batch.get());
-    if (status == 0) {
-        llama_synchronize(ctx);
+/// llama_decode's status, or device_lost_status.
+constexpr int32_t device_lost_status = -100;
+
+int32_t run_batch(const std::shared_ptr<Model> & model, ContextPtr & ctx, const Batch & batch) {
+    try {
+        const ThreadBudget::Turn turn;
+        llama_attach_threadpool(ctx.get(), turn.pool(), turn.pool());
+        const int32_t status = llama_get_memory(ctx.get()) ? llama_decode(ctx.get(), batch.get()) : llama_encode(ctx.get(), batch.get());
+        if (status == 0) {
+            llama_synchronize(ctx.get());
+        }
+        return status;
+    } catch (const std::exception & e) {
+        // The device is gone. Freeing the context would synchronise with it and end the process: it is leaked, and
+        // with it the model that it points to.
+        log_line(LogLevel::error, std::string("decode failed: ") + e.what());
+        (void) ctx.release();
+        new std::shared_ptr<Model>(model);
+        return device_lost_status;
     }
-    return status;
 }
 
 Error failed(int32_t status, const Abort & abort) {
+    if (status == device_lost_status) {
+        return Error{ErrorCode::device_lost, "the device failed; load the model again"};
+    }
     return status == 2 || abort() ? aborted() : Error{ErrorCode::internal, "llama.cpp returned " + std::to_string(status)};
 }
 
@@ -85,6 +101,9 @@ void SideContext::logits(std::vector<llama_token> tokens, Cancel cancel, std::fu
 }
 
 Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> & texts, bool normalize, const std::atomic<bool> & cancel) {
+    if (model_->info().pooling == "rank") {
+        return Error{ErrorCode::model_unsupported, "the model ranks pairs of texts and has no embeddings"};
+    }
     std::vector<std::vector<llama_token>> inputs;
     size_t longest = 1;
     for (const std::string & text : texts) {
@@ -128,7 +147,6 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
     if (!ctx) {
         return ctx.error();
     }
-    const bool encode = !model_->info().decoder;
     const int32_t n_embd = llama_model_n_embd_out(model_->handle());
     Batch batch;
     batch.allocate(static_cast<int32_t>(ubatch));
@@ -144,7 +162,7 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
         if (llama_memory_t memory = llama_get_memory(ctx->get())) {
             llama_memory_clear(memory, false);
         }
-        if (const int32_t status = run_batch(ctx->get(), batch, encode); status != 0 || abort()) {
+        if (const int32_t status = run_batch(model_, *ctx, batch); status != 0 || abort()) {
             return failed(status, abort);
         }
         for (size_t i = first; i < next; ++i) {
@@ -187,6 +205,9 @@ Result<std::vector<float>> SideContext::run_logits(const std::vector<llama_token
     if (!ctx) {
         return ctx.error();
     }
+    if (!llama_get_memory(ctx->get())) {
+        return Error{ErrorCode::model_unsupported, "the model has no logits of a next token: it is an encoder"};
+    }
     Batch batch;
     batch.allocate(chunk);
     for (size_t start = 0; start < tokens.size(); start += chunk) {
@@ -195,11 +216,14 @@ Result<std::vector<float>> SideContext::run_logits(const std::vector<llama_token
         for (size_t i = start; i < end; ++i) {
             batch.add(tokens[i], static_cast<llama_pos>(i), 0, true);
         }
-        if (const int32_t status = run_batch(ctx->get(), batch, false); status != 0 || abort()) {
+        if (const int32_t status = run_batch(model_, *ctx, batch); status != 0 || abort()) {
             return failed(status, abort);
         }
         for (int32_t row = 0; row < batch.size(); ++row) {
             const float * logits = llama_get_logits_ith(ctx->get(), row);
+            if (!logits) {
+                return Error{ErrorCode::internal, "llama.cpp gave no logits"};
+            }
             out.insert(out.end(), logits, logits + n_vocab);
         }
     }

@@ -279,6 +279,10 @@ void Context::take_token(Generation & g, Clock::time_point now) {
     TokenLogprobs logprobs;
     const llama_token token = g.sampler->sample(ctx_.get(), g.row, g.request.n_logprobs, logprobs);
     g.usage.decode_ms = milliseconds(now - g.first_token);
+    if (token == LLAMA_TOKEN_NULL && g.request.sampling.grammar.empty()) {
+        fail(g, Error{ErrorCode::internal, "no token can be chosen: the model's logits are not numbers, or logitBias forbids every token"});
+        return;
+    }
     if (token == LLAMA_TOKEN_NULL || llama_vocab_is_eog(model_->vocab(), token)) {
         finish(g, FinishReason::stop);
         return;

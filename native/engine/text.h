@@ -23,9 +23,6 @@ class StopMatcher {
     /// The stream ended without a stop string: what was held back is text after all.
     void finish(std::string & out);
 
-    /// The stop string that matched, empty before.
-    const std::string & matched() const { return matched_; }
-
   private:
     struct Node {
         std::map<unsigned char, int> next;

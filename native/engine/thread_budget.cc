@@ -25,7 +25,7 @@ ThreadBudget::Lease::Lease(int threads) {
     budget.wait_turn(lock); // nobody may be computing while the pool is replaced
     if (threads > budget.threads_) {
         if (budget.pool_) {
-            ggml_threadpool_free(budget.pool_);
+            budget.retired_.push_back(budget.pool_);
         }
         ggml_threadpool_params params = ggml_threadpool_params_default(threads);
         // How long workers spin for the next graph before they sleep; see vendor/patches for the unit. Decode steps
@@ -48,6 +48,10 @@ ThreadBudget::Lease::~Lease() {
     budget.wait_turn(lock);
     if (budget.leases_ == 0 && budget.pool_) { // somebody may have come while we waited
         ggml_threadpool_free(budget.pool_);
+        for (ggml_threadpool_t pool : budget.retired_) {
+            ggml_threadpool_free(pool);
+        }
+        budget.retired_.clear();
         budget.pool_ = nullptr;
         budget.threads_ = 0;
         budget.generation_++;

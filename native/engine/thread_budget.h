@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 namespace ternion {
 
@@ -51,6 +52,9 @@ class ThreadBudget {
     int threads_ = 0;
     uint64_t generation_ = 0;
     ggml_threadpool_t pool_ = nullptr;
+    // Replaced by larger ones. A context that was attached to one looks at it once more when it is given the next, so
+    // they live as long as any lease; their threads sleep.
+    std::vector<ggml_threadpool_t> retired_;
 };
 
 } // namespace ternion

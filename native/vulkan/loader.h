@@ -19,8 +19,8 @@ bool compiled_in();
 /// Opens libvulkan.so.1 and checks that it speaks Vulkan 1.2. Tried once per process; any thread.
 Status open_loader();
 
-/// Registers the backend with ggml, once per process; any thread. From then on its devices are listed beside the CPU.
+/// Starts the backend, once per process; any thread. Whoever registers it with ggml lists its devices beside the CPU.
 /// Returns null and says why when there is no Vulkan here: not built in, no loader, no usable device.
-ggml_backend_reg_t register_backend(std::string & why);
+ggml_backend_reg_t open_backend(std::string & why);
 
 } // namespace ternion::vulkan

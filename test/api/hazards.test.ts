@@ -103,6 +103,19 @@ describe('loading', () => {
     await Promise.all(models.map((model) => model.dispose()));
   });
 
+  test('with more threads than an earlier one leaves that one working', async () => {
+    const one = await loadModel(path, { devices: ['cpu'], context: 256, threads: 1 });
+    const session = await one.session();
+    const alone = await session.complete('Once', { ...endless, maxTokens: 20 });
+    const others = [];
+    for (const threads of [2, 3]) {
+      others.push(await loadModel(path, { devices: ['cpu'], context: 256, threads }));
+      await others.at(-1)!.embed(['a fox']);
+      expect((await session.complete('Once', { ...endless, maxTokens: 20 })).text).toBe(alone.text);
+    }
+    await Promise.all([one, ...others].map((model) => model.dispose()));
+  });
+
   test('a KV type that needs flash attention, or does not exist, works or says so', async () => {
     const model = await loadModel(path, { devices: ['cpu'], context: 256, kv: 'q8_0' });
     expect((await (await model.session()).complete('Once upon', { ...endless, maxTokens: 10 })).usage.generated).toBe(10);

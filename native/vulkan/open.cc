@@ -61,7 +61,7 @@ std::string explain_no_device() {
     return why;
 }
 
-std::pair<ggml_backend_reg_t, std::string> register_once() {
+std::pair<ggml_backend_reg_t, std::string> open_once() {
     if (const auto status = ternion::vulkan::open_loader(); !status.ok) {
         return {nullptr, status.why};
     }
@@ -70,7 +70,6 @@ std::pair<ggml_backend_reg_t, std::string> register_once() {
         if (!reg || ggml_backend_reg_dev_count(reg) == 0) {
             return {nullptr, explain_no_device()};
         }
-        ggml_backend_register(reg);
         return {reg, {}};
     } catch (const std::exception & error) { // vk::SystemError among them
         return {nullptr, std::string("starting Vulkan failed: ") + error.what()};
@@ -81,8 +80,8 @@ std::pair<ggml_backend_reg_t, std::string> register_once() {
 
 namespace ternion::vulkan {
 
-ggml_backend_reg_t register_backend(std::string & why) {
-    static const auto result = register_once();
+ggml_backend_reg_t open_backend(std::string & why) {
+    static const auto result = open_once();
     why = result.second;
     return result.first;
 }
@@ -93,7 +92,7 @@ ggml_backend_reg_t register_backend(std::string & why) {
 
 namespace ternion::vulkan {
 
-ggml_backend_reg_t register_backend(std::string & why) {
+ggml_backend_reg_t open_backend(std::string & why) {
     why = open_loader().why;
     return nullptr;
 }
