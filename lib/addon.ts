@@ -40,6 +40,10 @@ export function addon(): Addon {
     );
   }
   attachLog(loaded);
+  // process.exit() on the main thread runs no native cleanup hooks, but does run C++'s static destructors, under the
+  // feet of an engine that is still computing. An uncaught error passes here, too.
+  const { stop } = loaded as { stop: (this: void) => void };
+  process.once('exit', stop);
   return loaded;
 }
 

@@ -225,7 +225,36 @@ export interface Addon {
   inspect(path: string): Promise<NativeInspection>;
   /** Minimum level 0 debug … 3 error, 4 nothing. Lines arrive on the JavaScript thread, coalesced. */
   onLog(level: number, callback: ((level: number, line: string) => void) | null): void;
+  /** Writes a GGUF of random weights; resolves to its size in bytes. */
+  synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
+  /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
+  stop(): void;
 }
+
+export interface NativeSynthOptions {
+  readonly path: string;
+  /** A GGUF whose tokenizer is copied; empty = none. */
+  readonly tokenizer: string;
+  /** Tokens that the tokenizer is filled up to, 0 = as it is. */
+  readonly vocabulary: number;
+  readonly seed: number;
+  readonly headerOnly: boolean;
+  readonly metadata: readonly NativeSynthValue[];
+  /** `value`: standard deviation if `random`, else what every weight is. */
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly shape: Int32Array;
+    readonly random: boolean;
+    readonly value: number;
+  }[];
+}
+
+export type NativeSynthValue =
+  | { readonly key: string; readonly type: 'bool'; readonly value: boolean }
+  | { readonly key: string; readonly type: 'u32' | 'f32'; readonly value: number }
+  | { readonly key: string; readonly type: 'str'; readonly value: string }
+  | { readonly key: string; readonly type: 'i32s'; readonly value: Int32Array };
 
 export interface NativeInspection {
   readonly version: number;

@@ -50,64 +50,94 @@ napi_value inspect(napi_env env, const Call & call) {
 }
 
 /// Progress on its way to JavaScript: only the newest value matters, so at most one task waits.
-struct Progress {
-    std::shared_ptr<Environment> environment;
-    napi_ref callback = nullptr; // JavaScript thread
-    std::atomic<float> fraction{0.0f};
-    std::atomic<bool> waiting{false};
-};
-
-napi_value load(napi_env env, const Call & call) {
-    napi_value promise;
-    EngineOptions options = read_load_options(env, call[0]);
-    Environment & environment = Environment::of(env);
-    auto progress = std::make_shared<Progress>();
-    progress->environment = environment.shared_from_this();
-    if (is_function(env, call[1])) {
-        napi_create_reference(env, call[1], 1, &progress->callback);
+class Progress : public std::enable_shared_from_this<Progress> {
+  public:
+    /// JavaScript thread. `callback` may be null.
+    Progress(napi_env env, napi_value callback) : environment_(Environment::of(env).shared_from_this()) {
+        if (is_function(env, callback)) {
+            napi_create_reference(env, callback, 1, &callback_);
+        }
     }
-    const Promise settled(env, promise);
-    auto cancel = std::make_shared<std::atomic<bool>>(false);
-    environment.run_thread(cancel, [options = std::move(options), progress, cancel, settled] {
-        const auto report = [&progress](float fraction) {
-            progress->fraction = fraction;
-            if (!progress->callback || progress->waiting.exchange(true)) {
-                return;
-            }
-            progress->environment->post([progress](napi_env e) {
-                progress->waiting = false;
-                napi_value callback = nullptr;
-                if (progress->callback && napi_get_reference_value(e, progress->callback, &callback) == napi_ok && callback) {
-                    napi_value argument = make(e, static_cast<double>(progress->fraction));
-                    call_back(e, callback, 1, &argument);
-                }
-            });
-        };
-        const auto load_engine = [&]() -> Result<std::unique_ptr<Engine>> {
-            try { // a driver may throw, or the system refuse a thread
-                return Engine::load(options, report, *cancel);
-            } catch (const std::bad_alloc &) {
-                return Error{ErrorCode::out_of_memory, options.model.path + ": not enough memory"};
-            } catch (const std::exception & e) {
-                return Error{ErrorCode::internal, options.model.path + ": " + e.what()};
-            }
-        };
-        auto engine = load_engine();
-        progress->environment->post([progress](napi_env e) {
-            if (progress->callback) {
-                napi_delete_reference(e, progress->callback);
-                progress->callback = nullptr;
-            }
-        });
-        if (!engine) {
-            settled.reject(engine.error());
+
+    /// Any thread.
+    void report(double fraction) {
+        fraction_ = fraction;
+        if (!callback_ || waiting_.exchange(true)) {
             return;
         }
-        // std::function wants copies; the engine has one owner, so it travels in a shared box.
-        auto box = std::make_shared<std::unique_ptr<Engine>>(std::move(*engine));
-        settled.resolve([box](napi_env e) { return ModelObject::create(e, std::move(*box)); });
+        environment_->post([self = shared_from_this()](napi_env e) {
+            self->waiting_ = false;
+            napi_value callback = nullptr;
+            if (self->callback_ && napi_get_reference_value(e, self->callback_, &callback) == napi_ok && callback) {
+                napi_value argument = make(e, self->fraction_.load());
+                call_back(e, callback, 1, &argument);
+            }
+        });
+    }
+
+    /// Any thread: no report comes after this.
+    void end() {
+        environment_->post([self = shared_from_this()](napi_env e) {
+            if (self->callback_) {
+                napi_delete_reference(e, std::exchange(self->callback_, nullptr));
+            }
+        });
+    }
+
+  private:
+    const std::shared_ptr<Environment> environment_;
+    napi_ref callback_ = nullptr; // JavaScript thread, but for the test whether there is one
+    std::atomic<double> fraction_{0.0};
+    std::atomic<bool> waiting_{false};
+};
+
+/// Long work on a thread of its own, with progress and a way to cancel it. `work` returns a Result; `make_value` turns its
+/// value into JavaScript. Drivers may throw, and the system may refuse memory or a thread: both reject.
+template <typename Work, typename MakeValue>
+napi_value start_task(napi_env env, napi_value on_progress, const std::string & what, Work work, MakeValue make_value) {
+    napi_value promise;
+    auto progress = std::make_shared<Progress>(env, on_progress);
+    const Promise settled(env, promise);
+    auto cancel = std::make_shared<std::atomic<bool>>(false);
+    Environment::of(env).run_thread(cancel, [=, work = std::move(work)] {
+        using Value = decltype(work([](double) {}, *cancel));
+        Value result = [&]() -> Value {
+            try {
+                return work([&progress](double fraction) { progress->report(fraction); }, *cancel);
+            } catch (const std::bad_alloc &) {
+                return Error{ErrorCode::out_of_memory, what + ": not enough memory"};
+            } catch (const std::exception & e) {
+                return Error{ErrorCode::internal, what + ": " + e.what()};
+            }
+        }();
+        progress->end();
+        if (!result) {
+            settled.reject(result.error());
+            return;
+        }
+        // std::function wants copies; an engine has one owner, so values travel in a shared box.
+        auto box = std::make_shared<std::decay_t<decltype(*result)>>(std::move(*result));
+        settled.resolve([box, make_value](napi_env e) { return make_value(e, std::move(*box)); });
     });
     return make_task(env, promise, std::move(cancel));
+}
+
+napi_value load(napi_env env, const Call & call) {
+    EngineOptions options = read_load_options(env, call[0]);
+    const std::string path = options.model.path;
+    return start_task(
+        env, call[1], path,
+        [options = std::move(options)](const auto & report, const std::atomic<bool> & cancel) { return Engine::load(options, report, cancel); },
+        [](napi_env e, std::unique_ptr<Engine> engine) { return ModelObject::create(e, std::move(engine)); });
+}
+
+napi_value synthesize_file(napi_env env, const Call & call) {
+    SynthOptions options = read_synth_options(env, call[0]);
+    const std::string path = options.path;
+    return start_task(
+        env, call[1], path,
+        [options = std::move(options)](const auto & report, const std::atomic<bool> & cancel) { return synthesize(options, report, cancel); },
+        [](napi_env e, uint64_t bytes) { return make(e, static_cast<double>(bytes)); });
 }
 
 napi_value on_log(napi_env env, const Call & call) {
@@ -139,6 +169,11 @@ napi_value on_log(napi_env env, const Call & call) {
             }
         });
     }));
+    return nullptr;
+}
+
+napi_value stop(napi_env env, const Call &) {
+    Environment::of(env).stop();
     return nullptr;
 }
 
@@ -180,6 +215,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));
+    set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
+    set(env, exports, "stop", make_function(env, "stop", guarded<stop>));
     set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
     return exports;
 }

@@ -6,10 +6,12 @@
 #include "engine/backend.h"
 #include "engine/engine.h"
 #include "engine/gguf_file.h"
+#include "engine/gguf_synth.h"
 
 namespace ternion::binding {
 
 EngineOptions read_load_options(napi_env env, napi_value object);
+SynthOptions read_synth_options(napi_env env, napi_value object);
 GenerateRequest read_request(napi_env env, napi_value object);
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 

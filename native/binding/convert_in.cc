@@ -97,6 +97,41 @@ std::vector<ChatMessage> read_messages(napi_env env, napi_value array) {
     return messages;
 }
 
+SynthOptions read_synth_options(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    SynthOptions options;
+    options.path = in.string("path");
+    options.tokenizer = in.string("tokenizer");
+    options.vocabulary = in.integer<int32_t>("vocabulary");
+    options.seed = in.integer<uint32_t>("seed");
+    options.header_only = in.boolean("headerOnly");
+    for (size_t i = 0; i < array_length(env, in["metadata"]); ++i) {
+        const Reader entry{env, element(env, in["metadata"], i)};
+        const std::string type = entry.string("type");
+        SynthValue value{entry.string("key"), false};
+        if (type == "bool") {
+            value.value = entry.boolean("value");
+        } else if (type == "u32") {
+            value.value = static_cast<int64_t>(entry.integer<uint32_t>("value"));
+        } else if (type == "f32") {
+            value.value = to_number(env, entry["value"]);
+        } else if (type == "str") {
+            value.value = entry.string("value");
+        } else {
+            const std::vector<int32_t> list = to_int32s(env, entry["value"]);
+            value.value = std::vector<int64_t>(list.begin(), list.end());
+        }
+        options.metadata.push_back(std::move(value));
+    }
+    for (size_t i = 0; i < array_length(env, in["tensors"]); ++i) {
+        const Reader entry{env, element(env, in["tensors"], i)};
+        const std::vector<int32_t> shape = to_int32s(env, entry["shape"]);
+        options.tensors.push_back({entry.string("name"), entry.string("type"), {shape.begin(), shape.end()},
+                                   entry.boolean("random"), to_number(env, entry["value"])});
+    }
+    return options;
+}
+
 GenerateRequest read_request(napi_env env, napi_value object) {
     const Reader in{env, object};
     GenerateRequest request;

@@ -104,30 +104,33 @@ void Environment::set_log_sink(int id) {
     log_sink_ = id;
 }
 
-// process.exit, the end of a worker thread, or a normal end. Every native thread of this environment is joined here:
-// none may call into an environment that is gone. Bounded by one graph node on the CPU, one ubatch on a GPU.
-void Environment::on_cleanup(void * data) {
-    auto * self = static_cast<Environment *>(data);
-    self->set_log_sink(0);
+void Environment::stop() {
+    set_log_sink(0);
     std::vector<Task> dropped; // destroyed without the lock: what a task holds may post when it goes
     {
-        std::lock_guard lock(self->mutex_);
-        self->ended_ = true;
-        dropped.swap(self->tasks_);
+        std::lock_guard lock(mutex_);
+        ended_ = true;
+        dropped.swap(tasks_);
     }
     dropped.clear();
-    for (const auto & load : self->threads_) {
+    for (const auto & load : threads_) {
         *load->cancel = true;
     }
-    for (const auto & load : self->threads_) {
+    for (const auto & load : threads_) {
         load->thread.join();
     }
-    self->threads_.clear();
-    self->io.stop();
-    self->teardown.stop();
-    for (ModelObject * model : std::exchange(self->models_, {})) {
+    threads_.clear();
+    io.stop();
+    teardown.stop();
+    for (ModelObject * model : std::exchange(models_, {})) {
         model->end();
     }
+}
+
+// The end of a worker thread, or a normal end. process.exit on the main thread runs no such hooks: see lib/addon.ts.
+void Environment::on_cleanup(void * data) {
+    auto * self = static_cast<Environment *>(data);
+    self->stop();
     napi_release_threadsafe_function(self->wake_, napi_tsfn_abort);
 }
 

@@ -40,6 +40,9 @@ class Environment : public std::enable_shared_from_this<Environment> {
     /// Runs `work` on a thread of its own; `cancel` is set if the environment ends first.
     void run_thread(std::shared_ptr<std::atomic<bool>> cancel, std::function<void()> work);
     void set_log_sink(int id);
+    /// Stops and joins every native thread of this environment: none may run when the environment, or the process, is
+    /// taken apart. Bounded by one graph node on the CPU, one ubatch on a GPU. Idempotent.
+    void stop();
 
     Worker io{"ternion-io"};             // devices, file headers
     Worker teardown{"ternion-teardown"}; // stops and frees engines

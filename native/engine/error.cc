@@ -12,6 +12,7 @@ const char * error_code_name(ErrorCode code) {
         case ErrorCode::disposed:          return "ERR_DISPOSED";
         case ErrorCode::grammar_invalid:   return "ERR_GRAMMAR_INVALID";
         case ErrorCode::internal:          return "ERR_INTERNAL";
+        case ErrorCode::io:                return "ERR_IO";
         case ErrorCode::invalid_arg:       return "ERR_INVALID_ARG";
         case ErrorCode::model_invalid:     return "ERR_MODEL_INVALID";
         case ErrorCode::model_not_found:   return "ERR_MODEL_NOT_FOUND";

@@ -20,6 +20,7 @@ enum class ErrorCode {
     grammar_invalid,
     internal,
     invalid_arg,
+    io,
     model_invalid,
     model_not_found,
     model_unsupported,

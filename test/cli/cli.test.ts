@@ -68,8 +68,15 @@ describe('the process', () => {
   test('exits by itself, by process.exit during a generation, and says nothing', async () => {
     const idle = await run(script(model), { program: [] });
     expect(idle).toEqual({ code: 0, out: '', err: '' });
-    const busy = await run(script(`${model} session.complete('Once', { ignoreEos: true }); setTimeout(() => process.exit(3), 30)`), { program: [] });
-    expect(busy).toEqual({ code: 3, out: '', err: '' });
+    // Several at a time, at different moments: the machine is busy, and threads are late.
+    const exits = Array.from({ length: 24 }, (_, i) => {
+      const body = `${model} session.complete('Once', { ignoreEos: true }); setTimeout(() => process.exit(3), ${5 + 2 * i})`;
+      return run(script(body), { program: [] });
+    });
+    for (const busy of await Promise.all(exits)) expect(busy).toEqual({ code: 3, out: '', err: '' });
+    const thrown = await run(script(`${model} session.complete('Once', { ignoreEos: true }); setTimeout(() => { throw new Error('mine') }, 30)`), { program: [] });
+    expect(thrown).toMatchObject({ code: 1, out: '' });
+    expect(thrown.err).toContain('Error: mine');
     const bad = await run(script(`${model} await session.complete('Once', { grammar: 'root ::= (' }).catch((e) => console.log(e.code))`), { program: [] });
     expect(bad).toMatchObject({ out: 'ERR_GRAMMAR_INVALID\n', err: '' });
   });
