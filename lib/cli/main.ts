@@ -8,13 +8,14 @@ import { chat } from './chat.js';
 import { devices, inspect, tokenize } from './facts.js';
 import { generate } from './generate.js';
 import { UsageError } from './options.js';
+import { synth } from './synth.js';
 
 interface Command {
   readonly help: string;
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize, synth };
 
 const usage = `ternion COMMAND [options]
 
@@ -23,6 +24,7 @@ const usage = `ternion COMMAND [options]
   devices             what a model can run on
   inspect FILE        metadata and tensors of a GGUF file
   tokenize TEXT       token ids
+  synth PRESET FILE   a GGUF of random weights in a model's true shape
 
 ternion COMMAND --help says more.`;
 

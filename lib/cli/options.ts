@@ -44,7 +44,7 @@ export function parse(args: string[], options: Options): { values: Values; posit
   }
 }
 
-function number(values: Values, name: string): number | undefined {
+export function number(values: Values, name: string): number | undefined {
   const text = values[name];
   if (text === undefined) return undefined;
   const value = Number(text);

@@ -1,0 +1,9 @@
+/** ternion/gguf: GGUF files as things to make and to look into. */
+export { inspect } from '../inspect.js';
+export type { Inspection } from '../inspect.js';
+export { presets } from './presets.js';
+export type { Preset, PresetName } from './presets.js';
+export { tensorTypes } from './shape.js';
+export type { Architecture, Shape, TensorType, Types } from './shape.js';
+export { synthesize } from './synth.js';
+export type { SynthOptions } from './synth.js';

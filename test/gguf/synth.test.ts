@@ -1,0 +1,125 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { inspect, presets, synthesize } from '../../dist/gguf/index.js';
+import type { Architecture, Shape } from '../../dist/gguf/index.js';
+import { isTernionError, loadModel } from '../../dist/index.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'ternion-synth-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = (name: string) => join(folder, name);
+const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+const code = async (work: () => Promise<unknown>) =>
+  Promise.resolve().then(work).then(
+    () => 'no error',
+    (error: unknown) => (isTernionError(error) ? error.code : String(error)),
+  );
+
+const small: Omit<Shape, 'architecture'> = {
+  layers: 4, width: 256, feedForward: 512, heads: 4, kvHeads: 2, headSize: 64, vocabulary: 4096, context: 512, ropeBase: 1e4, epsilon: 1e-5, tied: false,
+};
+const experts = { count: 8, used: 2, feedForward: 256 };
+const linear = { keyHeads: 2, valueHeads: 4, state: 64, convolution: 4 };
+const shapes: Record<Architecture, Shape> = {
+  llama: { ...small, architecture: 'llama' },
+  qwen2: { ...small, architecture: 'qwen2' },
+  qwen3: { ...small, architecture: 'qwen3', tied: true },
+  qwen3moe: { ...small, architecture: 'qwen3moe', experts },
+  qwen35: { ...small, architecture: 'qwen35', linear },
+  qwen35moe: { ...small, architecture: 'qwen35moe', feedForward: 0, experts: { ...experts, shared: 256 }, linear },
+  'hunyuan-dense': { ...small, architecture: 'hunyuan-dense', tied: true },
+  bitnet: { ...small, architecture: 'bitnet', tied: true },
+  phi3: { ...small, architecture: 'phi3' },
+  gemma3: { ...small, architecture: 'gemma3', tied: true, window: 64 },
+  'gpt-oss': { ...small, architecture: 'gpt-oss', experts, window: 64 },
+};
+
+describe('synthesize', () => {
+  test.each(Object.keys(shapes) as Architecture[])('%s loads and decodes', async (architecture) => {
+    const path = file(`${architecture}.gguf`);
+    const bytes = await synthesize(path, shapes[architecture], { types: { matrices: 'q8_0', embedding: 'q8_0' } });
+    expect(statSync(path).size).toBe(bytes);
+    const model = await loadModel(path, { devices: ['cpu'], context: 128 });
+    expect(model.info).toMatchObject({ architecture, layers: 4, embeddingSize: 256, vocabulary: 4096 });
+    const session = await model.session();
+    const { usage, logprobs } = await session.complete('Once upon a time', { temperature: 0, ignoreEos: true, maxTokens: 8, logprobs: 1 });
+    expect(usage.generated).toBe(8);
+    for (const { logprob } of logprobs) expect(Number.isFinite(logprob)).toBe(true);
+    await model.dispose();
+  });
+
+  test('the same seed gives the same bytes, here and everywhere', async () => {
+    await synthesize(file('a'), 'S', { layers: 1, seed: 7 });
+    expect(sha256(file('a'))).toBe('6f7a2608ea549179c50fb20166053d8b2782b05d7e7e33f2867616ca0441d022');
+    await synthesize(file('b'), 'S', { layers: 1, seed: 8 });
+    expect(sha256(file('b'))).not.toBe(sha256(file('a')));
+  });
+
+  test.each(Object.keys(presets) as (keyof typeof presets)[])('%s: a header of its true size, at once and without weights', async (name) => {
+    const path = file('header');
+    const bytes = await synthesize(path, name, { headerOnly: true });
+    const found = await inspect(path);
+    expect(found.fileBytes).toBe(bytes);
+    expect(statSync(path).blocks * 512).toBeLessThan(40_000_000);
+    const weights = found.tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((a, b) => a * b, 1), 0);
+    const size = /(\d+(?:\.\d+)?)B(?:-|$)/.exec(name)?.[1];
+    if (size !== undefined) expect(weights / 1e9 / Number(size)).toBeGreaterThan(0.85);
+    if (size !== undefined) expect(weights / 1e9 / Number(size)).toBeLessThan(1.35);
+  });
+
+  test('types can be chosen, depth cut', async () => {
+    await synthesize(file('types'), 'S', { layers: 2, types: { matrices: 'q4_K', head: 'f16' } });
+    const { tensors } = await inspect(file('types'));
+    expect(tensors.find(({ name }) => name === 'blk.1.ffn_down.weight')?.type).toBe('q4_K');
+    expect(tensors.find(({ name }) => name === 'output.weight')?.type).toBe('f16');
+    expect(tensors.some(({ name }) => name.startsWith('blk.2.'))).toBe(false);
+  });
+});
+
+describe('bad input', () => {
+  test('names what is wrong', async () => {
+    await expect(synthesize(file('x'), 'Qwen3-30B-A3' as never)).rejects.toThrow(/did you mean 'Qwen3-30B-A3B'/);
+    await expect(synthesize(file('x'), 'S', { layers: 0 })).rejects.toThrow(/1 to 10000; found 0/);
+    await expect(synthesize(file('x'), 'S', { types: { matrices: 'q9' as never } })).rejects.toThrow(/one of f32/);
+    await expect(synthesize(file('x'), shapes.llama)).rejects.toThrow(/must name at least/);
+    await expect(synthesize(file('x'), { ...shapes.llama, width: 200 }, { types: { matrices: 'tq2_0', embedding: 'f16' } })).rejects.toThrow(/multiples of 256; found 200/);
+    await expect(synthesize(file('x'), { ...shapes.llama, heads: 0 }, { types: { matrices: 'f16', embedding: 'f16' } })).rejects.toThrow(/at least 1; found 0/);
+    await expect(synthesize(file('x'), { ...shapes.llama, vocabulary: 100 }, { types: { matrices: 'f16', embedding: 'f16' } })).rejects.toThrow(/more than the shape's vocabulary of 100/);
+    expect(await code(() => synthesize(file('x'), 'S', { tokenizer: 'package.json' }))).toBe('ERR_MODEL_INVALID');
+    expect(await code(() => synthesize(file('x'), 'S', { tokenizer: file('none') }))).toBe('ERR_MODEL_NOT_FOUND');
+    expect(existsSync(file('x'))).toBe(false);
+  });
+
+  test('no folder, no permission, an abort: an error and no half file', async () => {
+    expect(await code(() => synthesize(join(folder, 'no', 'such', 'x'), 'S'))).toBe('ERR_IO');
+    expect(await code(() => synthesize('/proc/x.gguf', 'S'))).toBe('ERR_IO');
+    const abort = new AbortController();
+    expect(await code(() => synthesize(file('cut'), 'M', { signal: abort.signal, onProgress: () => abort.abort() }))).toBe('ERR_ABORTED');
+    expect(await code(() => synthesize(file('cut'), 'S', { signal: AbortSignal.abort() }))).toBe('ERR_ABORTED');
+    expect(readdirSync(folder).filter((name) => name.startsWith('cut'))).toEqual([]);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('a full disk [needs hardware: root, to mount one]', async () => {
+    const disk = mkdtempSync(join(tmpdir(), 'ternion-disk-'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]);
+    try {
+      await expect(synthesize(join(disk, 'x.gguf'), 'S')).rejects.toMatchObject({ code: 'ERR_IO', message: expect.stringMatching(/No space left/) as string });
+      expect(readdirSync(disk)).toEqual([]);
+    } finally {
+      execFileSync('umount', [disk]);
+      rmSync(disk, { recursive: true });
+    }
+  });
+
+  test('an interrupted command exits with 130 and leaves nothing', async () => {
+    const child = spawn(process.execPath, ['dist/cli/main.js', 'synth', 'Qwen3-14B', file('big.gguf')]);
+    const started = Date.now();
+    while (!existsSync(file('big.gguf.partial')) && Date.now() - started < 10_000) await new Promise((resolve) => setTimeout(resolve, 10));
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
+    expect(readdirSync(folder).filter((name) => name.startsWith('big'))).toEqual([]);
+  });
+});
