@@ -130,6 +130,17 @@ export class Model implements AsyncDisposable {
     return abortable(signal, () => this.#native.logits(ids));
   }
 
+  /**
+   * Natural log probability of each token after those before it: `tokens.length - 1` floats, the first for the second
+   * token. Far cheaper than {@link Model.logits} where only these are asked for.
+   */
+  async score(tokens: Int32Array | readonly number[], options: LogitsOptions = {}): Promise<Float32Array> {
+    this.#use();
+    const { signal } = read.logitsOptions(options);
+    const ids = read.tokens('model.score', tokens);
+    return abortable(signal, () => this.#native.score(ids));
+  }
+
   /** Aborts what runs, then frees context and weights; resolves when the memory is back. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#dispose();

@@ -195,6 +195,8 @@ export interface NativeModel {
   embed(texts: readonly string[], normalize: boolean): NativeTask<Float32Array[]>;
   /** Teacher-forced logits of every position of `tokens`: `tokens.length * vocabulary` floats, row by row. */
   logits(tokens: Int32Array): NativeTask<Float32Array>;
+  /** Log probability of each token but the first, after those before it. */
+  score(tokens: Int32Array): NativeTask<Float32Array>;
 
   /** A new session id. Costs nothing until it generates. */
   openSession(): number;

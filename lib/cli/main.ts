@@ -8,6 +8,7 @@ import { chat } from './chat.js';
 import { devices, inspect, tokenize } from './facts.js';
 import { generate } from './generate.js';
 import { UsageError } from './options.js';
+import { compare, perplexity } from './quality.js';
 import { synth } from './synth.js';
 
 interface Command {
@@ -15,7 +16,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize, synth };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize, synth, perplexity, compare };
 
 const usage = `ternion COMMAND [options]
 
@@ -25,6 +26,8 @@ const usage = `ternion COMMAND [options]
   inspect FILE        metadata and tensors of a GGUF file
   tokenize TEXT       token ids
   synth PRESET FILE   a GGUF of random weights in a model's true shape
+  perplexity MODEL TEXT   how well a model predicts a text
+  compare A B TEXT    how much two models differ
 
 ternion COMMAND --help says more.`;
 

@@ -41,6 +41,7 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     method("render", guarded<render>);
     method("embed", guarded<embed>);
     method("logits", guarded<logits>);
+    method("score", guarded<score>);
     method("openSession", guarded<open_session>);
     method("closeSession", guarded<close_session>);
     method("sessionTokens", guarded<session_tokens>);
@@ -205,7 +206,9 @@ napi_value ModelObject::embed(napi_env env, const Call & call) {
     return make_task(env, promise, std::move(cancel));
 }
 
-napi_value ModelObject::logits(napi_env env, const Call & call) {
+napi_value ModelObject::floats_of_tokens(napi_env env, const Call & call,
+                                         void (SideContext::*work)(std::vector<llama_token>, SideContext::Cancel,
+                                                                   std::function<void(Result<std::vector<float>>)>)) {
     Engine * engine = of(env, call).engine(env);
     if (!engine) {
         return nullptr;
@@ -214,7 +217,7 @@ napi_value ModelObject::logits(napi_env env, const Call & call) {
     auto tokens = read_tokens(env, call[0]);
     const Promise settled(env, promise);
     auto cancel = std::make_shared<std::atomic<bool>>(false);
-    engine->side.logits(std::move(tokens), cancel, [settled](Result<std::vector<float>> values) {
+    (engine->side.*work)(std::move(tokens), cancel, [settled](Result<std::vector<float>> values) {
         if (!values) {
             settled.reject(values.error());
             return;
@@ -223,6 +226,9 @@ napi_value ModelObject::logits(napi_env env, const Call & call) {
     });
     return make_task(env, promise, std::move(cancel));
 }
+
+napi_value ModelObject::logits(napi_env env, const Call & call) { return floats_of_tokens(env, call, &SideContext::logits); }
+napi_value ModelObject::score(napi_env env, const Call & call) { return floats_of_tokens(env, call, &SideContext::score); }
 
 napi_value ModelObject::open_session(napi_env env, const Call & call) {
     const Engine * engine = of(env, call).engine(env);

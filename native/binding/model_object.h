@@ -28,6 +28,10 @@ class ModelObject : public std::enable_shared_from_this<ModelObject> {
     static napi_value render(napi_env env, const Call & call);
     static napi_value embed(napi_env env, const Call & call);
     static napi_value logits(napi_env env, const Call & call);
+    static napi_value score(napi_env env, const Call & call);
+    static napi_value floats_of_tokens(napi_env env, const Call & call,
+                                       void (SideContext::*work)(std::vector<llama_token>, SideContext::Cancel,
+                                                                 std::function<void(Result<std::vector<float>>)>));
     static napi_value open_session(napi_env env, const Call & call);
     static napi_value close_session(napi_env env, const Call & call);
     static napi_value session_tokens(napi_env env, const Call & call);

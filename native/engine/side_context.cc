@@ -2,6 +2,7 @@
 
 #include "batch.h"
 #include "log.h"
+#include "sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -86,18 +87,29 @@ void SideContext::embed(std::vector<std::string> texts, bool normalize, Cancel c
     });
 }
 
-void SideContext::logits(std::vector<llama_token> tokens, Cancel cancel, std::function<void(Result<std::vector<float>>)> done) {
-    worker_.post([this, tokens = std::move(tokens), cancel = std::move(cancel), done = std::move(done)](bool cancelled) {
+void SideContext::post(std::vector<llama_token> tokens, Cancel cancel, Floats done,
+                       Result<std::vector<float>> (SideContext::*work)(const std::vector<llama_token> &, const std::atomic<bool> &)) {
+    worker_.post([this, work, tokens = std::move(tokens), cancel = std::move(cancel), done = std::move(done)](bool cancelled) {
         if (cancelled || *cancel) {
             done(aborted());
             return;
         }
         try {
-            done(run_logits(tokens, *cancel));
+            done((this->*work)(tokens, *cancel));
+        } catch (const std::bad_alloc &) {
+            done(Error{ErrorCode::out_of_memory, "not enough memory for the logits of " + std::to_string(tokens.size()) + " tokens"});
         } catch (const std::exception & e) {
-            done(Error{ErrorCode::internal, std::string("logits failed: ") + e.what()});
+            done(Error{ErrorCode::internal, std::string("computing the logits failed: ") + e.what()});
         }
     });
+}
+
+void SideContext::logits(std::vector<llama_token> tokens, Cancel cancel, Floats done) {
+    post(std::move(tokens), std::move(cancel), std::move(done), &SideContext::run_logits);
+}
+
+void SideContext::score(std::vector<llama_token> tokens, Cancel cancel, Floats done) {
+    post(std::move(tokens), std::move(cancel), std::move(done), &SideContext::run_score);
 }
 
 Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> & texts, bool normalize, const std::atomic<bool> & cancel) {
@@ -184,16 +196,10 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
     return rows;
 }
 
-Result<std::vector<float>> SideContext::run_logits(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel) {
-    const int32_t n_vocab = model_->info().vocabulary;
+Result<bool> SideContext::each_row(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel, const Row & take) {
     if (auto ok = model_->check_tokens(tokens); !ok) {
         return ok.error();
     }
-    std::vector<float> out;
-    if (tokens.empty()) {
-        return out;
-    }
-    out.reserve(tokens.size() * static_cast<size_t>(n_vocab));
     constexpr int32_t chunk = 128; // every position's logits are kept: 128 rows of a large vocabulary are 80 MB
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<uint32_t>(tokens.size());
@@ -224,8 +230,45 @@ Result<std::vector<float>> SideContext::run_logits(const std::vector<llama_token
             if (!logits) {
                 return Error{ErrorCode::internal, "llama.cpp gave no logits"};
             }
-            out.insert(out.end(), logits, logits + n_vocab);
+            take(start + static_cast<size_t>(row), logits);
         }
+    }
+    return true;
+}
+
+Result<std::vector<float>> SideContext::run_logits(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel) {
+    const auto n_vocab = static_cast<size_t>(model_->info().vocabulary);
+    std::vector<float> out;
+    if (tokens.empty()) {
+        return out;
+    }
+    out.reserve(tokens.size() * n_vocab);
+    if (auto ok = each_row(tokens, cancel, [&](size_t, const float * logits) { out.insert(out.end(), logits, logits + n_vocab); }); !ok) {
+        return ok.error();
+    }
+    return out;
+}
+
+Result<std::vector<float>> SideContext::run_score(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel) {
+    const auto n_vocab = model_->info().vocabulary;
+    std::vector<float> out;
+    if (tokens.size() < 2) {
+        return out;
+    }
+    out.reserve(tokens.size() - 1);
+    const auto take = [&](size_t position, const float * logits) {
+        if (position + 1 == tokens.size()) {
+            return; // what would follow the last token is not known
+        }
+        const float largest = logits[argmax(logits, n_vocab)];
+        double sum = 0.0;
+        for (int32_t i = 0; i < n_vocab; ++i) {
+            sum += static_cast<double>(std::exp(logits[i] - largest));
+        }
+        out.push_back(static_cast<float>(static_cast<double>(logits[tokens[position + 1]] - largest) - std::log(sum)));
+    };
+    if (auto ok = each_row(tokens, cancel, take); !ok) {
+        return ok.error();
     }
     return out;
 }

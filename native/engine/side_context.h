@@ -29,12 +29,22 @@ class SideContext {
     /// For each position the logits of the token that would follow: tokens.size() rows of n_vocab floats.
     void logits(std::vector<llama_token> tokens, Cancel cancel, std::function<void(Result<std::vector<float>>)> done);
 
+    /// Log probability (natural) of each token after those before it: tokens.size() - 1 floats, the first for the second
+    /// token. What perplexity is made of, without the logits leaving the engine.
+    void score(std::vector<llama_token> tokens, Cancel cancel, std::function<void(Result<std::vector<float>>)> done);
+
     /// Cancels what runs and waits for it. Idempotent.
     void stop();
 
   private:
     Result<Rows> run_embed(const std::vector<std::string> & texts, bool normalize, const std::atomic<bool> & cancel);
+    using Row = std::function<void(size_t position, const float * logits)>;
+    using Floats = std::function<void(Result<std::vector<float>>)>;
+    Result<bool> each_row(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel, const Row & take);
     Result<std::vector<float>> run_logits(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel);
+    Result<std::vector<float>> run_score(const std::vector<llama_token> & tokens, const std::atomic<bool> & cancel);
+    void post(std::vector<llama_token> tokens, Cancel cancel, Floats done,
+              Result<std::vector<float>> (SideContext::*work)(const std::vector<llama_token> &, const std::atomic<bool> &));
 
     const std::shared_ptr<Model> model_;
     const int32_t threads_;
