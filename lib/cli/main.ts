@@ -5,7 +5,8 @@
 import { isTernionError } from '../errors.js';
 import { onLog } from '../log.js';
 import { chat } from './chat.js';
-import { devices, inspect, tokenize } from './facts.js';
+import { devices, tokenize } from './facts.js';
+import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
@@ -16,14 +17,15 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, tokenize, synth, perplexity, compare };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare };
 
 const usage = `ternion COMMAND [options]
 
   generate [PROMPT]   continue a text
   chat                a conversation
   devices             what a model can run on
-  inspect FILE        metadata and tensors of a GGUF file
+  inspect FILE        metadata, tensors and sizes of a GGUF file
+  lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids
   synth PRESET FILE   a GGUF of random weights in a model's true shape
   perplexity MODEL TEXT   how well a model predicts a text

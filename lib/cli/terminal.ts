@@ -48,3 +48,5 @@ export function figures({ usage, seed }: Pick<Result, 'usage' | 'seed'>, model: 
   const devices = model.placement.devices.filter((place) => place.weightBytes > 0).map((place) => place.device).join('+');
   return `${usage.generated} tokens · ${rate} · first token ${usage.firstTokenMs.toFixed(1)} ms · ${devices} · seed ${seed}`;
 }
+
+export const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

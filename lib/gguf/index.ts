@@ -1,6 +1,10 @@
 /** ternion/gguf: GGUF files as things to make and to look into. */
 export { inspect } from '../inspect.js';
 export type { Inspection } from '../inspect.js';
+export { describe } from './describe.js';
+export type { Description, Role } from './describe.js';
+export { lint } from './lint.js';
+export type { Finding } from './lint.js';
 export { presets } from './presets.js';
 export type { Preset, PresetName } from './presets.js';
 export { tensorTypes } from './shape.js';

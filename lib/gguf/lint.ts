@@ -1,0 +1,89 @@
+/**
+ * What is wrong with a GGUF file, as far as its header tells, and what to do about it.
+ */
+import { existsSync } from 'node:fs';
+import { inspect } from '../inspect.js';
+import type { Inspection } from '../inspect.js';
+import { describeInspection } from './describe.js';
+import type { Description } from './describe.js';
+
+/** Something to know about a file. `error`: it will not load or will compute wrongly. `warning`: it will disappoint. */
+export interface Finding {
+  readonly severity: 'error' | 'warning';
+  /** For programs; does not change. */
+  readonly code: string;
+  readonly message: string;
+  readonly advice: string;
+}
+
+interface File {
+  readonly path: string;
+  readonly header: Inspection;
+  readonly facts: Description;
+}
+
+type Rule = (file: File) => Finding | undefined;
+
+const finding = (severity: Finding['severity'], code: string, message: string, advice: string): Finding => ({ severity, code, message, advice });
+
+/** Architectures with rotary sections: without them positions are computed as for text of another kind. */
+const needsSections = ['qwen2vl', 'qwen3vl', 'qwen3vlmoe', 'qwen35', 'qwen35moe'];
+/** Architectures whose loader takes no biases of query, key and value. */
+const ignoresBias = ['bitnet'];
+
+const rules: readonly Rule[] = [
+  ({ header }) => {
+    const end = Math.max(0, ...header.tensors.map(({ offset, bytes }) => header.dataOffset + offset + bytes));
+    if (end <= header.fileBytes) return undefined;
+    return finding('error', 'truncated', `the file has ${header.fileBytes} bytes, but its tensors reach to byte ${end}`, 'download or convert it again');
+  },
+  ({ path, facts: { split } }) => {
+    if (split === undefined) return undefined;
+    const missing = Array.from({ length: split.count }, (_, i) => splitName(path, i, split.count)).filter((name) => !existsSync(name));
+    if (missing.length === 0) return undefined;
+    return finding('error', 'split-part-missing', `${missing.length} of ${split.count} parts are not beside it, the first of them ${missing[0]}`, 'put all parts into one folder under their own names');
+  },
+  ({ facts }) =>
+    facts.tokenizer === undefined
+      ? finding('error', 'no-tokenizer', 'there is no tokenizer in it', 'convert the model again together with its tokenizer files')
+      : undefined,
+  ({ header, facts }) => {
+    const rows = header.tensors.find(({ name }) => name === 'token_embd.weight')?.shape[1];
+    if (facts.tokenizer === undefined || rows === undefined || rows === facts.tokenizer.tokens) return undefined;
+    return finding('error', 'vocabulary-mismatch', `the tokenizer has ${facts.tokenizer.tokens} tokens, the embedding ${rows} rows`, 'convert the model again; the tokenizer belongs to another one');
+  },
+  ({ header, facts: { architecture } }) =>
+    needsSections.includes(architecture) && !header.metadata.some(({ key }) => key === `${architecture}.rope.dimension_sections`)
+      ? finding('error', 'no-rope-sections', `${architecture} needs ${architecture}.rope.dimension_sections, which old conversions lack`, 'convert the model again with a current converter')
+      : undefined,
+  ({ facts: { architecture, hasAttentionBias } }) =>
+    ignoresBias.includes(architecture) && hasAttentionBias
+      ? finding('error', 'ignored-bias', `it has biases of query, key or value, which ${architecture} ignores, so results are wrong`, 'convert it to the architecture that the model really has')
+      : undefined,
+  ({ facts }) =>
+    facts.tokenizer?.hasChatTemplate === false
+      ? finding('warning', 'no-chat-template', 'there is no chat template, so chat() cannot be used', 'convert a version with tokenizer_config.json, or use complete() with a prompt of your own')
+      : undefined,
+  ({ facts }) =>
+    facts.tokenizer?.model === 'gpt2' && facts.tokenizer.pre === undefined
+      ? finding('warning', 'no-pre-tokenizer', 'the tokenizer does not name its pre-tokenizer, so numbers and spaces may be cut wrongly', 'convert the model again with a current converter')
+      : undefined,
+  ({ facts }) =>
+    facts.trainedContext === undefined
+      ? finding('warning', 'no-context-length', 'the header does not say on how many tokens the model was trained', 'give loadModel() a context of your own')
+      : undefined,
+];
+
+/** Every finding, errors first; none means that nothing is known to be wrong. Rejects as {@link inspect} does. */
+export async function lint(path: string): Promise<Finding[]> {
+  const header = await inspect(path);
+  const file = { path, header, facts: describeInspection(header) };
+  const found = rules.map((rule) => rule(file)).filter((one) => one !== undefined);
+  return [...found.filter(({ severity }) => severity === 'error'), ...found.filter(({ severity }) => severity === 'warning')];
+}
+
+// name-00001-of-00003.gguf, as llama.cpp's split tool names parts.
+function splitName(path: string, index: number, count: number): string {
+  const number = (n: number) => String(n).padStart(5, '0');
+  return path.replace(/-\d{5}-of-\d{5}\.gguf$/, `-${number(index + 1)}-of-${number(count)}.gguf`);
+}

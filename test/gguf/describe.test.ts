@@ -1,0 +1,87 @@
+import { copyFileSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { afterAll, describe as group, expect, test } from 'vitest';
+import { describe, lint, synthesize } from '../../dist/gguf/index.js';
+import type { PresetName } from '../../dist/gguf/index.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'ternion-describe-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const embedded = 'models/tern-5m-tq2_0.gguf';
+
+group('describe', () => {
+  // Bytes per token at q4_0 from the public models' layers, heads and sizes; windowed and recurrent layers not counted.
+  test.each<[PresetName, number]>([
+    ['Qwen3-14B', 46_080],
+    ['Qwen3-8B', 41_472],
+    ['Phi-4-14B', 57_600],
+    ['Mistral-Nemo-12B', 46_080],
+    ['Mistral-Small-3.2-24B', 46_080],
+    ['QwQ-32B', 73_728],
+    ['Phi-4-mini', 36_864],
+    ['Qwen3-30B-A3B', 27_648],
+    ['Qwen3.5-27B', 18_432],
+    ['Qwen3.5-35B-A3B', 5_760],
+    ['gpt-oss-20B', 6_912],
+    ['Gemma-3-4B', 5_760],
+    ['Qwen3.5-9B', 9_216],
+  ])('%s: KV bytes per token', async (preset, bytes) => {
+    const path = join(folder, 'header');
+    await synthesize(path, preset, { headerOnly: true });
+    expect((await describe(path)).kvBytesPerToken.q4_0).toBe(bytes);
+  });
+
+  test('what a token reads: M in ternary, and a mixture’s working experts only', async () => {
+    const path = join(folder, 'm');
+    await synthesize(path, 'M', { headerOnly: true });
+    const m = await describe(path);
+    expect(m.bytesPerToken / 1e6).toBeCloseTo(320.9, 0);
+    expect(m.bytesByType['tq2_0']?.tensors).toBe(16 * 7);
+    expect(m.attentionLayers).toEqual({ full: 16, windowed: 0, recurrent: 0 });
+    await synthesize(path, 'Qwen3-30B-A3B', { headerOnly: true });
+    const moe = await describe(path);
+    expect(moe.experts).toEqual({ count: 128, used: 8 });
+    expect(moe.parameters / 1e9).toBeCloseTo(30.5, 1);
+    const { experts = 0, embedding = 0, ...always } = moe.bytesByRole;
+    const rest = Object.values(always).reduce((a, b) => a + b, 0);
+    expect(moe.bytesPerToken).toBe(rest + experts / 16 + embedding / 151_936);
+  });
+
+  test('the embedded model', async () => {
+    expect(await describe(embedded)).toMatchObject({
+      architecture: 'llama', layers: 5, trainedContext: 2048, hasAttentionBias: false, hasSubNorms: false, split: undefined,
+      tokenizer: { model: 'gpt2', pre: 'qwen2', tokens: 3072, hasChatTemplate: true },
+    });
+  });
+});
+
+group('lint', () => {
+  test('nothing is wrong with the embedded model', async () => {
+    expect(await lint(embedded)).toEqual([]);
+    expect(execFileSync(process.execPath, ['dist/cli/main.js', 'lint', embedded], { encoding: 'utf8' })).toContain('nothing is known to be wrong');
+  });
+
+  test('a truncated file, as an error with exit code 1', async () => {
+    const path = join(folder, 'cut.gguf');
+    copyFileSync(embedded, path);
+    truncateSync(path, 1_500_000);
+    const findings = await lint(path);
+    expect(findings.map(({ severity, code }) => [severity, code])).toEqual([['error', 'truncated']]);
+    const { status, stdout } = spawnSync(process.execPath, ['dist/cli/main.js', 'lint', path, '--json'], { encoding: 'utf8' });
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toEqual(findings);
+  });
+
+  test('a model without a template or tokenizer', async () => {
+    const path = join(folder, 'bare.gguf');
+    await synthesize(path, 'S', { layers: 1, tokenizer: 'vendor/llama/models/ggml-vocab-llama-spm.gguf' });
+    expect((await lint(path)).map(({ code }) => code)).toEqual(['no-chat-template']);
+    expect((await lint('vendor/llama/models/ggml-vocab-qwen2.gguf')).every(({ severity }) => severity === 'warning')).toBe(true);
+  });
+
+  test('no file, no GGUF', async () => {
+    await expect(lint(join(folder, 'none'))).rejects.toMatchObject({ code: 'ERR_MODEL_NOT_FOUND' });
+    await expect(lint('package.json')).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+  });
+});
