@@ -229,8 +229,23 @@ export interface Addon {
   onLog(level: number, callback: ((level: number, line: string) => void) | null): void;
   /** Writes a GGUF of random weights; resolves to its size in bytes. */
   synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
+  /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
+  verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
+}
+
+export interface NativeTensorHealth {
+  readonly name: string;
+  readonly type: string;
+  /** Of a floating type: weights. */
+  readonly blocks: number;
+  /** Blocks whose scale, or weights that, are NaN or infinite. */
+  readonly notFinite: number;
+  /** Blocks that are zero because their scale is. */
+  readonly zeroScales: number;
+  /** False for a type whose blocks are not known here. */
+  readonly checked: boolean;
 }
 
 export interface NativeSynthOptions {

@@ -2,28 +2,37 @@
 import { describeInspection } from '../gguf/describe.js';
 import type { Description } from '../gguf/describe.js';
 import { lint as lintFile } from '../gguf/lint.js';
+import { verify } from '../gguf/verify.js';
+import type { Verification } from '../gguf/verify.js';
 import { inspect as inspectFile } from '../inspect.js';
 import type { Inspection } from '../inspect.js';
 import { common, parse, UsageError } from './options.js';
-import { mib } from './terminal.js';
+import { mib, progressBar } from './terminal.js';
 
 export const inspect = {
-  help: `ternion inspect FILE [--json]
+  help: `ternion inspect FILE [--verify] [--json]
 
 Metadata, tensors, sizes by type and role, bytes read per token and KV cache per token of a GGUF file. Reads the header only.
+
+  --verify   also reads every weight: NaN and infinite values, scales of zero, the file's sha256. Exit code 1 if a value is
+             not finite. JSON then has verification: { sound, tensors: [{ name, type, blocks, notFinite, zeroScales, checked }], sha256 }
+
 JSON: { version, alignment, dataOffset, fileBytes, metadata: [{ key, type, value, length? }], tensors: [{ name, type, shape, bytes, offset }], description }`,
-  async run(args: string[]): Promise<number> {
-    const { values, positionals } = parse(args, common);
+  async run(args: string[], signal: AbortSignal): Promise<number> {
+    const { values, positionals } = parse(args, { ...common, verify: { type: 'boolean' } });
     const path = one(positionals, 'inspect');
     const file = await inspectFile(path);
     const description = describeInspection(file);
+    const verification = values['verify'] === true ? await verifyWithBar(path, signal) : undefined;
+    const code = verification?.sound === false ? 1 : 0;
     if (values['json'] === true) {
-      console.log(JSON.stringify({ ...file, description }, (_, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)));
-      return 0;
+      console.log(JSON.stringify({ ...file, description, ...(verification && { verification }) }, (_, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)));
+      return code;
     }
     printHeader(file);
     printDescription(description);
-    return 0;
+    if (verification !== undefined) printVerification(verification);
+    return code;
   },
 };
 
@@ -41,6 +50,23 @@ JSON: [{ severity, code, message, advice }]`,
     return findings.some(({ severity }) => severity === 'error') ? 1 : 0;
   },
 };
+
+async function verifyWithBar(path: string, signal: AbortSignal): Promise<Verification> {
+  const bar = progressBar('verifying');
+  try {
+    return await verify(path, { onProgress: bar, signal });
+  } finally {
+    bar(1);
+  }
+}
+
+function printVerification({ sound, tensors, sha256 }: Verification): void {
+  console.log(`\nverified        ${sound ? 'every value is finite' : 'VALUES ARE NOT FINITE'}\nsha256          ${sha256}`);
+  for (const { name, type, blocks, notFinite, zeroScales, checked } of tensors) {
+    if (!checked) console.log(`${name}  ${type}  not checked: a type whose blocks are not known`);
+    else if (notFinite > 0 || zeroScales > 0) console.log(`${name}  ${type}  ${notFinite} not finite, ${zeroScales} scales of zero, of ${blocks}`);
+  }
+}
 
 function one(positionals: readonly string[], command: string): string {
   const [path] = positionals;

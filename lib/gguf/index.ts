@@ -9,5 +9,7 @@ export { presets } from './presets.js';
 export type { Preset, PresetName } from './presets.js';
 export { tensorTypes } from './shape.js';
 export type { Architecture, Shape, TensorType, Types } from './shape.js';
+export { verify } from './verify.js';
+export type { TensorHealth, Verification, VerifyOptions } from './verify.js';
 export { synthesize } from './synth.js';
 export type { SynthOptions } from './synth.js';

@@ -140,6 +140,13 @@ napi_value synthesize_file(napi_env env, const Call & call) {
         [](napi_env e, uint64_t bytes) { return make(e, static_cast<double>(bytes)); });
 }
 
+napi_value verify(napi_env env, const Call & call) {
+    auto path = to_string(env, call[0]);
+    return start_task(
+        env, call[1], path, [path](const auto & report, const std::atomic<bool> & cancel) { return verify_gguf(path, report, cancel); },
+        [](napi_env e, const std::vector<TensorHealth> & tensors) { return make(e, tensors); });
+}
+
 napi_value on_log(napi_env env, const Call & call) {
     Environment & environment = Environment::of(env);
     const auto level = static_cast<LogLevel>(static_cast<int>(to_number(env, call[0])));
@@ -216,6 +223,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));
     set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
+    set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
     set(env, exports, "stop", make_function(env, "stop", guarded<stop>));
     set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
     return exports;

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/gguf_file.h"
 #include "engine/gguf_synth.h"
+#include "engine/gguf_verify.h"
 
 namespace ternion::binding {
 
@@ -17,6 +18,7 @@ std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 
 napi_value make(napi_env env, const DeviceList & list);
 napi_value make(napi_env env, const GgufFile & file);
+napi_value make(napi_env env, const std::vector<TensorHealth> & tensors);
 napi_value make(napi_env env, const ModelInfo & info);
 napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const std::vector<Event> & events);

@@ -144,6 +144,19 @@ napi_value make(napi_env env, const DeviceList & list) {
     return out;
 }
 
+napi_value make(napi_env env, const std::vector<TensorHealth> & tensors) {
+    return make_list(env, tensors, [&](const TensorHealth & tensor) {
+        napi_value item = make_object(env);
+        set(env, item, "name", tensor.name);
+        set(env, item, "type", tensor.type);
+        set(env, item, "blocks", number(tensor.blocks));
+        set(env, item, "notFinite", number(tensor.not_finite));
+        set(env, item, "zeroScales", number(tensor.zero_scales));
+        set(env, item, "checked", tensor.checked);
+        return item;
+    });
+}
+
 napi_value make(napi_env env, const GgufFile & file) {
     napi_value out = make_object(env);
     set(env, out, "version", number(file.version));

@@ -1,6 +1,7 @@
 #include "gguf_synth.h"
 
 #include "backend.h"
+#include "block_layout.h"
 #include "gguf_file.h"
 #include "random_weights.h"
 
@@ -97,16 +98,6 @@ Error io_error(const std::string & path) {
 
 Error bad_tensor(const SynthTensor & tensor, const std::string & why) {
     return {ErrorCode::invalid_arg, "tensor " + tensor.name + ": " + why, {{"tensor", tensor.name}}};
-}
-
-ggml_type type_by_name(const std::string & name) {
-    for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
-        const char * known = ggml_type_name(static_cast<ggml_type>(i));
-        if (known && name == known) {
-            return static_cast<ggml_type>(i);
-        }
-    }
-    return GGML_TYPE_COUNT;
 }
 
 // ggml ends the process over what is refused here.

@@ -1,5 +1,7 @@
 #include "random_weights.h"
 
+#include "block_layout.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,46 +10,6 @@
 
 namespace ternion {
 namespace {
-
-/// Where a block keeps its half-precision scales (bytes from its start), each as a multiple of the first.
-struct Layout {
-    ggml_type type;
-    double unit_deviation; // of random bits with a scale of 1, measured over a million weights
-    int scale_at = 0;
-    int min_at = -1;
-    double min_factor = 0.0; // chosen so that the mean is zero
-};
-
-// Offsets follow from the block structs of ggml-common.h.
-constexpr Layout layouts[] = {
-    {GGML_TYPE_Q1_0, 1.0},
-    {GGML_TYPE_Q2_0, 1.118},
-    {GGML_TYPE_Q4_0, 4.61},
-    {GGML_TYPE_Q4_1, 4.61, 0, 2, -7.5},
-    {GGML_TYPE_Q5_0, 9.233},
-    {GGML_TYPE_Q5_1, 9.233, 0, 2, -15.5},
-    {GGML_TYPE_Q8_0, 73.9},
-    {GGML_TYPE_Q2_K, 13.89, 80, 82, 1.5},
-    {GGML_TYPE_Q3_K, 43.43, 108},
-    {GGML_TYPE_Q4_K, 259.0, 0, 2, 7.5},
-    {GGML_TYPE_Q5_K, 528.8, 0, 2, 15.5},
-    {GGML_TYPE_Q6_K, 1365.6, 208},
-    {GGML_TYPE_IQ1_S, 7.19},
-    {GGML_TYPE_IQ2_XXS, 53.2},
-    {GGML_TYPE_IQ2_XS, 56.0},
-    {GGML_TYPE_IQ2_S, 56.4},
-    {GGML_TYPE_IQ3_XXS, 142.0},
-    {GGML_TYPE_IQ3_S, 140.2},
-    {GGML_TYPE_IQ4_NL, 67.2},
-    {GGML_TYPE_IQ4_XS, 1247.0},
-    {GGML_TYPE_TQ1_0, 0.8165, 52},
-    {GGML_TYPE_TQ2_0, 0.8165, 64},
-};
-
-const Layout * layout_of(ggml_type type) {
-    const auto found = std::find_if(std::begin(layouts), std::end(layouts), [&](const Layout & layout) { return layout.type == type; });
-    return found == std::end(layouts) ? nullptr : found;
-}
 
 void put_half(uint8_t * at, double value) {
     const ggml_fp16_t half = ggml_fp32_to_fp16(static_cast<float>(value));
@@ -154,7 +116,7 @@ void RandomBits::fill(uint8_t * out, size_t bytes) {
 
 bool can_be_random(ggml_type type) {
     return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_MXFP4 || type == GGML_TYPE_IQ1_M ||
-           layout_of(type) != nullptr;
+           block_layout(type) != nullptr;
 }
 
 void random_weights(ggml_type type, double deviation, RandomBits & random, uint8_t * out, size_t n_blocks) {
@@ -163,7 +125,7 @@ void random_weights(ggml_type type, double deviation, RandomBits & random, uint8
         return;
     }
     const size_t size = ggml_type_size(type);
-    const Layout * layout = layout_of(type);
+    const BlockLayout * layout = block_layout(type);
     random.fill(out, n_blocks * size);
     for (uint8_t * block = out; block < out + n_blocks * size; block += size) {
         if (type == GGML_TYPE_MXFP4) {

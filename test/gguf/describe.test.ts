@@ -1,9 +1,10 @@
-import { copyFileSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { afterAll, describe as group, expect, test } from 'vitest';
-import { describe, lint, synthesize } from '../../dist/gguf/index.js';
+import { describe, inspect, lint, synthesize, verify } from '../../dist/gguf/index.js';
 import type { PresetName } from '../../dist/gguf/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-describe-'));
@@ -83,5 +84,43 @@ group('lint', () => {
   test('no file, no GGUF', async () => {
     await expect(lint(join(folder, 'none'))).rejects.toMatchObject({ code: 'ERR_MODEL_NOT_FOUND' });
     await expect(lint('package.json')).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+  });
+});
+
+group('verify', () => {
+  const damaged = async (tensor: string, at: number, bytes: readonly number[]) => {
+    const path = join(folder, 'damaged');
+    await synthesize(path, 'S', { layers: 1 });
+    const { dataOffset, tensors } = await inspect(path);
+    const file = openSync(path, 'r+');
+    writeSync(file, Uint8Array.from(bytes), 0, bytes.length, dataOffset + (tensors.find(({ name }) => name === tensor)?.offset ?? 0) + at);
+    closeSync(file);
+    return path;
+  };
+
+  test('the embedded model is sound, and has the card’s sha256', async () => {
+    const { sound, tensors, sha256 } = await verify(embedded);
+    expect(sound).toBe(true);
+    expect(tensors.every(({ checked, blocks }) => checked && blocks > 0)).toBe(true);
+    expect(sha256).toBe(createHash('sha256').update(readFileSync(embedded)).digest('hex'));
+    expect(readFileSync('models/README.md', 'utf8')).toContain(sha256);
+  });
+
+  test.each<[string, string, number, readonly number[], object]>([
+    ['a NaN in a norm', 'output_norm.weight', 8, [0, 0, 0xc0, 0x7f], { notFinite: 1, zeroScales: 0 }],
+    ['an infinite scale of TQ2_0', 'blk.0.ffn_up.weight', 66 * 5 + 64, [0, 0x7c], { notFinite: 1, zeroScales: 0 }],
+    ['a zero scale of Q8_0', 'output.weight', 34 * 7, [0, 0], { notFinite: 0, zeroScales: 1 }],
+  ])('%s is found', async (_, tensor, at, bytes, expected) => {
+    const result = await verify(await damaged(tensor, at, bytes));
+    expect(result.tensors.find(({ name }) => name === tensor)).toMatchObject(expected);
+    expect(result.sound).toBe((expected as { notFinite: number }).notFinite === 0);
+  });
+
+  test('a truncated file, an abort', async () => {
+    const path = await damaged('output.weight', 0, [1]);
+    truncateSync(path, 1_000_000);
+    await expect(verify(path)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+    await expect(verify(embedded, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    expect(spawnSync(process.execPath, ['dist/cli/main.js', 'inspect', embedded, '--verify'], { encoding: 'utf8' }).stdout).toContain('every value is finite');
   });
 });

@@ -1,0 +1,52 @@
+#include "block_layout.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace ternion {
+namespace {
+
+// Offsets follow from the block structs of ggml-common.h.
+constexpr BlockLayout layouts[] = {
+    {GGML_TYPE_Q1_0, 1.0},
+    {GGML_TYPE_Q2_0, 1.118},
+    {GGML_TYPE_Q4_0, 4.61},
+    {GGML_TYPE_Q4_1, 4.61, 0, 2, -7.5},
+    {GGML_TYPE_Q5_0, 9.233},
+    {GGML_TYPE_Q5_1, 9.233, 0, 2, -15.5},
+    {GGML_TYPE_Q8_0, 73.9},
+    {GGML_TYPE_Q2_K, 13.89, 80, 82, 1.5},
+    {GGML_TYPE_Q3_K, 43.43, 108},
+    {GGML_TYPE_Q4_K, 259.0, 0, 2, 7.5},
+    {GGML_TYPE_Q5_K, 528.8, 0, 2, 15.5},
+    {GGML_TYPE_Q6_K, 1365.6, 208},
+    {GGML_TYPE_IQ1_S, 7.19},
+    {GGML_TYPE_IQ2_XXS, 53.2},
+    {GGML_TYPE_IQ2_XS, 56.0},
+    {GGML_TYPE_IQ2_S, 56.4},
+    {GGML_TYPE_IQ3_XXS, 142.0},
+    {GGML_TYPE_IQ3_S, 140.2},
+    {GGML_TYPE_IQ4_NL, 67.2},
+    {GGML_TYPE_IQ4_XS, 1247.0},
+    {GGML_TYPE_TQ1_0, 0.8165, 52},
+    {GGML_TYPE_TQ2_0, 0.8165, 64},
+};
+
+} // namespace
+
+const BlockLayout * block_layout(ggml_type type) {
+    const auto found = std::find_if(std::begin(layouts), std::end(layouts), [&](const BlockLayout & layout) { return layout.type == type; });
+    return found == std::end(layouts) ? nullptr : found;
+}
+
+ggml_type type_by_name(const std::string & name) {
+    for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+        const char * known = ggml_type_name(static_cast<ggml_type>(i));
+        if (known && name == known) {
+            return static_cast<ggml_type>(i);
+        }
+    }
+    return GGML_TYPE_COUNT;
+}
+
+} // namespace ternion
