@@ -1,76 +1,100 @@
 #!/usr/bin/env node
-// npm run bench: decoding speed through the public API, beside llama.cpp's own programs from the same source.
+// npm run bench: ternion beside llama.cpp's own programs from the same source, and beside other Node bindings, in one run.
 //
-//   npm run bench -- [--shape S] [--shape M] [--repeats N] [--output FILE]
+//   npm run bench -- [--model S] [--model M] [--model embedded] [--tests LIST] [--rounds N] [--no-peers]
+//                    [--llama-bench PATH] [--compare FILE] [--output FILE]
 //
-// Ratios count; bare times are this machine's, today. Close other work while it runs: it takes about ten minutes.
+// Ratios count; bare figures are this machine's, today. Close other work while it runs: it takes about half an hour.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { ROOT, SetupError, main } from '../scripts/run.mjs';
+import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
-import { machine, readBandwidth } from './machine.mjs';
+import { openPeers } from './rivals.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
+import { verdicts } from './targets.mjs';
+import { checkText, completionMemory } from './upstream.mjs';
 
+const MODELS = [...SHAPES, 'embedded'];
 // Long enough to outlast the scheduler's whims, short enough for many rounds.
-const TOKENS = { besideUpstream: { S: 512, M: 512 }, besideBusyMainThread: { S: 1536, M: 128 } };
-
-// The project's own bars.
-const TARGETS = {
-  'to llama-bench, 2 threads': { S: 0.85, M: 0.97 },
-  'spinning, 1 thread, to undisturbed': { S: 0.97, M: 0.97 },
-  'spinning, 2 threads, to 1 undisturbed': { S: 0.8, M: 0.8 },
-};
+const TOKENS = { S: 512, M: 128, embedded: 512 };
+// The embedded model is there for what a process takes to start.
+const TESTS = { embedded: ['startup'] };
+const THREADS = 2;
+const MEMORY = { tokens: 16, context: 2048 };
 
 await main(async (args) => {
   const { values } = parseArgs({
     args,
     options: {
-      shape: { type: 'string', multiple: true, default: SHAPES },
-      repeats: { type: 'string', default: '7' },
-      output: { type: 'string', default: join(ROOT, 'bench', 'results', 'decode.json') },
+      model: { type: 'string', multiple: true, default: MODELS },
+      tests: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      peers: { type: 'boolean', default: true },
+      'llama-bench': { type: 'string', multiple: true, default: [] },
+      compare: { type: 'string' },
+      output: { type: 'string', default: join(ROOT, 'bench', 'results', 'bench.json') },
     },
+    allowNegative: true,
   });
-  const repeats = Number(values.repeats);
-  if (!Number.isInteger(repeats) || repeats < 1) throw new SetupError(`--repeats takes a whole number from 1; found ${values.repeats}`);
-  const unknown = values.shape.find((shape) => !SHAPES.includes(shape));
-  if (unknown !== undefined) throw new SetupError(`--shape takes ${SHAPES.join(' or ')}; found ${unknown}`);
+  const rounds = Number(values.rounds);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new SetupError(`--rounds takes a whole number from 1; found ${values.rounds}`);
+  const unknown = values.model.find((model) => !MODELS.includes(model));
+  if (unknown !== undefined) throw new SetupError(`--model takes ${MODELS.join(', ')}; found ${unknown}`);
+  const old = values.compare && JSON.parse(readFileSync(values.compare, 'utf8'));
 
-  await setUp({ tests: true });
-  const suites = await import('./decode.mjs'); // needs what setUp made
-  const results = { command: `npm run bench -- ${args.join(' ')}`.trim(), machine: machine(), repeats, shapes: {} };
-  for (const shape of values.shape) {
-    const path = await shapeFile(shape);
-    const readGigabytesPerSecond = readBandwidth([1, 2]);
-    const bandwidth = Object.values(readGigabytesPerSecond).join(' and ');
-    console.log(`Shape ${shape}; memory reads at ${bandwidth} GB/s with 1 and 2 threads`);
-    results.shapes[shape] = { readGigabytesPerSecond };
-    for (const [suite, tokens] of Object.entries(TOKENS)) {
-      const onRound = (round) => status(`${shape}, ${suite}: round ${round} of ${repeats}`);
-      const result = await suites[suite]({ path, tokens: tokens[shape], repeats, onRound });
+  await setUp({ tests: true, server: values.peers });
+  const { benchTests, benchmark, chart, changes, panels, table } = await import('../dist/bench/index.js'); // needs what setUp made
+  const chosen = values.tests?.split(',') ?? benchTests;
+  const results = {
+    command: ['npm run bench', ...(args.length > 0 ? ['--', ...args] : [])].join(' '),
+    commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown',
+    models: {},
+  };
+  const pictures = [];
+  for (const model of values.model) {
+    const path = await shapeFile(model);
+    await checkText(path);
+    const tests = chosen.filter((test) => TESTS[model]?.includes(test) ?? true);
+    if (tests.length === 0) continue;
+    const memory = tests.includes('startup') ? await completionMemory(path, { ...MEMORY, threads: THREADS }) : undefined;
+    const onlyStartup = tests.every((test) => test === 'startup');
+    const rivals = values.peers && !onlyStartup ? await openPeers({ path, threads: THREADS, forks: values['llama-bench'] }) : { peers: [], missing: [] };
+    try {
+      const report = await benchmark(path, {
+        devices: ['cpu'], threads: THREADS, rounds, tests, tokens: TOKENS[model], peers: rivals.peers,
+        onProgress: (fraction, what) => status(`${model}, ${what} ${Math.floor(100 * fraction)} %`),
+      });
       status('');
-      results.shapes[shape][suite] = result;
-      print(shape, result);
+      const own = report.figures.find(({ test }) => test === 'peak resident memory')?.median;
+      results.models[model] = {
+        ...report,
+        missing: [...report.missing, ...rivals.missing],
+        ...(memory ? { completionPeakResidentBytes: memory, memoryOverCompletion: own - memory } : {}),
+      };
+      console.log(`\n${table(results.models[model])}`);
+      if (old?.models[model]) console.log(`\n${changes(old.models[model], report)}`);
+      if (!onlyStartup) pictures.push(...panels(report, model));
+    } finally {
+      for (const peer of rivals.peers) await peer.close?.();
     }
+  }
+  results.verdicts = verdicts(results.models);
+  console.log('');
+  for (const { what, model, bar, value, met } of results.verdicts) {
+    console.log(`${`${what} (${model})`.padEnd(68)} ${String(value).padStart(9)}   ${met ? 'meets' : 'MISSES'} ${bar}`);
   }
   mkdirSync(dirname(values.output), { recursive: true });
   writeFileSync(values.output, `${JSON.stringify(results, null, 2)}\n`);
-  console.log(`written to ${relative(process.cwd(), values.output)}`);
+  const first = Object.values(results.models)[0];
+  const note = `${first?.machine.cpu}; ${THREADS} threads, CPU; median tokens per second with quartiles; ${results.command}; commit ${results.commit}`;
+  const picture = values.output.replace(/\.json$/, '.svg');
+  if (pictures.length > 0) writeFileSync(picture, chart(pictures, note));
+  console.log(`written to ${relative(process.cwd(), values.output)}${pictures.length > 0 ? ` and ${basename(picture)}` : ''}`);
 });
 
 function status(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
-}
-
-function print(shape, { tokensPerSecond, ratios }) {
-  for (const [name, { median, min, max }] of Object.entries(tokensPerSecond)) {
-    console.log(`  ${name.padEnd(40)} ${median.toFixed(1).padStart(9)} tok/s   ${min.toFixed(1)} to ${max.toFixed(1)}`);
-  }
-  for (const [name, { median, min, max }] of Object.entries(ratios)) {
-    const target = TARGETS[name]?.[shape];
-    const verdict = target === undefined ? '' : `   ${median >= target ? 'meets' : 'MISSES'} ${target}`;
-    console.log(`  ${name.padEnd(40)} ${median.toFixed(3).padStart(9)} ratio   ${min.toFixed(3)} to ${max.toFixed(3)}${verdict}`);
-  }
 }

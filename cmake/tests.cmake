@@ -13,7 +13,3 @@ foreach(source IN LISTS test_sources)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endforeach()
-
-# What a benchmark's figures are put beside.
-add_executable(read_bandwidth "${CMAKE_CURRENT_SOURCE_DIR}/native/bench/read_bandwidth.cc")
-target_link_libraries(read_bandwidth PRIVATE ternion_own)

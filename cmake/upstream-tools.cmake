@@ -7,7 +7,7 @@ endif()
 # The rest of `common`, for programs only: command lines, and downloads that are compiled without TLS.
 add_subdirectory("${TERNION_LLAMA_DIR}/vendor/cpp-httplib" "${CMAKE_BINARY_DIR}/llama/cpp-httplib" EXCLUDE_FROM_ALL SYSTEM)
 add_library(llama-common STATIC EXCLUDE_FROM_ALL)
-foreach(name IN ITEMS arg console debug download hf-cache imatrix-loader llguidance preset)
+foreach(name IN ITEMS arg console debug download hf-cache imatrix-loader llguidance preset subproc)
   target_sources(llama-common PRIVATE "${common_dir}/${name}.cpp")
 endforeach()
 add_library(llama-common-log STATIC EXCLUDE_FROM_ALL "${common_dir}/log.cpp")

@@ -231,6 +231,8 @@ export interface Addon {
   synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
+  /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */
+  readBandwidth(threads: number, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
 }

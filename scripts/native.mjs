@@ -10,8 +10,10 @@ import { note } from './progress.mjs';
 import { ROOT, WORK, ask, run } from './run.mjs';
 
 export const ADDON = 'build/Release/ternion.node';
+export const SERVER = '.build/cmake/bin/llama-server';
 const FOLDER = join(WORK, 'cmake');
-const INPUTS = ['CMakeLists.txt', 'cmake', 'kernels', 'native'];
+const RECIPE = ['CMakeLists.txt', 'cmake'];
+const INPUTS = [...RECIPE, 'kernels', 'native'];
 
 // A compiler of llama.cpp's larger files takes up to this much memory.
 const JOB_BYTES = 1.5 * 2 ** 30;
@@ -23,6 +25,11 @@ const SETTINGS = ['TERNION_VULKAN', 'TERNION_HIP', 'TERNION_HIP_TARGETS', 'TERNI
 export function nativeInputs({ tests }) {
   const skip = tests ? () => false : (path) => path === 'native/test';
   return hashInputs(INPUTS, [wantedStamp(), ...definitions()], skip);
+}
+
+/** What llama.cpp's server is made from: nothing of ours. */
+export function serverInputs() {
+  return hashInputs(RECIPE, [wantedStamp(), ...definitions()]);
 }
 
 function definitions() {
@@ -41,28 +48,42 @@ export async function buildNative({ tests, nodeInclude, cmakeJs }, show) {
   const values = [...definitions(), `TERNION_NODE_INCLUDE=${nodeInclude ?? ''}`];
   // Tests stay configured once they were, so that npm start and npm test do not take turns at reconfiguring.
   if (tests) values.push('TERNION_TESTS=ON', 'TERNION_UPSTREAM_TOOLS=ON');
+
+  if (!cmakeJs) return cmake(values, tests ? [] : ['ternion-place'], show);
+  dropForeignFolder();
+  const options = values.map((value) => `--CD${value}`);
+  const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
+  const args = [program, 'build', '--out', FOLDER, '--parallel', jobs(), ...options];
+  return run(process.execPath, args, { onLine: progressReader(show) });
+}
+
+/** llama.cpp's server, which no other build makes. @param {(text: string) => void} show */
+export async function buildServer(show) {
+  await cmake([...definitions(), 'TERNION_NODE_INCLUDE=', 'TERNION_UPSTREAM_TOOLS=ON'], ['llama-server'], show);
+}
+
+/** Configures and builds: the targets, or without any everything that is built by default. */
+async function cmake(values, targets, show) {
+  const onLine = progressReader(show);
+  dropForeignFolder();
   // A variable that the environment no longer sets goes back to its default.
   const unset = SETTINGS.filter((name) => !process.env[name]).map((name) => `-U${name}`);
+  const generator = existsSync(FOLDER) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
+  await run('cmake', ['-S', ROOT, '-B', FOLDER, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
+  await run('cmake', ['--build', FOLDER, '--parallel', jobs(), ...targets.flatMap((target) => ['--target', target])], { onLine });
+}
 
-  dropForeignFolder();
-  const jobs = String(Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / JOB_BYTES))));
-  const onLine = (line) => {
+function jobs() {
+  return String(Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / JOB_BYTES))));
+}
+
+function progressReader(show) {
+  return (line) => {
     const progress = /^\[ *(\d+%|\d+\/\d+)\]/.exec(line)?.[1];
     if (progress) show(progress);
     const remark = /^-- ternion: (built without .*)/.exec(line)?.[1];
     if (remark) note(remark);
   };
-
-  if (cmakeJs) {
-    const options = values.map((value) => `--CD${value}`);
-    const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
-    await run(process.execPath, [program, 'build', '--out', FOLDER, '--parallel', jobs, ...options], { onLine });
-    return;
-  }
-  const generator = existsSync(FOLDER) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
-  await run('cmake', ['-S', ROOT, '-B', FOLDER, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
-  const target = tests ? [] : ['--target', 'ternion-place'];
-  await run('cmake', ['--build', FOLDER, '--parallel', jobs, ...target], { onLine });
 }
 
 // CMake refuses a folder that was made for another place: the checkout was moved or copied.

@@ -7,25 +7,30 @@ import { join } from 'node:path';
 import { ensureSource, isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
 import { swapIntoPlace } from '../vendor/tree.mjs';
 import { hashInputs, isFresh, writeStamp } from './freshness.mjs';
-import { ADDON, buildNative, nativeInputs } from './native.mjs';
+import { ADDON, SERVER, buildNative, buildServer, nativeInputs, serverInputs } from './native.mjs';
 import { step } from './progress.mjs';
 import { checkTools } from './requirements.mjs';
 import { ROOT, WORK, clearLog, exclusively, run } from './run.mjs';
 
-/** @param {{ tests?: boolean }} [options] */
-export async function setUp({ tests = false } = {}) {
-  if (everythingIsFresh(tests)) return;
+/** @param {{ tests?: boolean, server?: boolean }} [options]  `server`: also llama.cpp's, for benchmarks */
+export async function setUp({ tests = false, server = false } = {}) {
+  if (everythingIsFresh(tests, server)) return;
   await exclusively(async () => {
     clearLog();
-    if (!addonIsFresh(tests)) checkTools();
+    if (!nativeIsFresh(tests, server)) checkTools();
     await ensurePackages();
     await ensureAddon({ tests });
+    if (server) await ensureServer();
     await ensureTypeScript();
   });
 }
 
-function everythingIsFresh(tests) {
-  return packagesAreFresh() && addonIsFresh(tests) && isFresh('typescript', typeScriptInputs(), 'dist');
+function everythingIsFresh(tests, server) {
+  return packagesAreFresh() && nativeIsFresh(tests, server) && isFresh('typescript', typeScriptInputs(), 'dist');
+}
+
+function nativeIsFresh(tests, server) {
+  return addonIsFresh(tests) && (!server || serverIsFresh());
 }
 
 // npm writes its own copy of the lock last.
@@ -56,6 +61,18 @@ export async function ensureAddon({ force = false, ...options }) {
   await step(`${name} (first time: some minutes)`, (show) => buildNative(options, show));
   writeStamp('addon', inputs.addon);
   if (options.tests) writeStamp('tests', inputs.tests);
+}
+
+function serverIsFresh() {
+  return sourceIsFresh() && isFresh('server', serverInputs(), SERVER);
+}
+
+/** After `ensureAddon`, which gets the source. */
+async function ensureServer() {
+  if (serverIsFresh()) return;
+  const inputs = serverInputs();
+  await step("llama.cpp's server (first time: some minutes)", (show) => buildServer(show));
+  writeStamp('server', inputs);
 }
 
 function typeScriptInputs() {

@@ -4,6 +4,7 @@
  */
 import { isTernionError } from '../errors.js';
 import { onLog } from '../log.js';
+import { bench } from './bench.js';
 import { chat } from './chat.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
@@ -17,7 +18,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare, bench };
 
 const usage = `ternion COMMAND [options]
 
@@ -30,6 +31,7 @@ const usage = `ternion COMMAND [options]
   synth PRESET FILE   a GGUF of random weights in a model's true shape
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
+  bench [MODEL]       how fast a model runs here, beside other programs
 
 ternion COMMAND --help says more.`;
 

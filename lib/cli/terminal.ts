@@ -14,20 +14,20 @@ export function modelPath(values: Values): string {
   return (values['model'] as string | undefined) ?? embedded;
 }
 
-/** A bar on stderr while something goes on, if stderr is a terminal; wiped when it is done. */
-export function progressBar(label: string): (fraction: number) => void {
+/** A bar on stderr while something goes on, if stderr is a terminal; wiped when it is done. `what` replaces the label. */
+export function progressBar(label: string): (fraction: number, what?: string) => void {
   const { stderr } = process;
   if (!stderr.isTTY) return () => {};
   const started = performance.now();
   let shown = false;
-  return (fraction) => {
+  return (fraction, what = label) => {
     if (fraction >= 1) {
       if (shown) stderr.write('\r\x1b[K');
       shown = false;
     } else if (shown || performance.now() - started > 200) { // nothing flashes up for what is over at once
       shown = true;
       const filled = Math.floor(fraction * 24);
-      stderr.write(`\r${label} ${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${Math.floor(fraction * 100)} %`);
+      stderr.write(`\r\x1b[K${what} ${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${Math.floor(fraction * 100)} %`);
     }
   };
 }

@@ -128,6 +128,8 @@ export function metadataOf(shape: Shape, name: string): NativeSynthValue[] {
     f32('rope.freq_base', shape.ropeBase),
     u32('rope.dimension_count', shape.ropeDimensions ?? shape.headSize),
     u32('vocab_size', shape.vocabulary),
+    ...(shape.pooling === undefined ? [] : [u32('pooling_type', { mean: 1, cls: 2, last: 3 }[shape.pooling])]),
+    ...(architecture === 'llama-embed' ? [{ key: `${architecture}.attention.causal`, type: 'bool', value: false } as const] : []),
     ...(shape.window === undefined ? [] : [u32('attention.sliding_window', shape.window)]),
     ...(experts === undefined
       ? []

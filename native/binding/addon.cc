@@ -4,6 +4,7 @@
 #include "model_object.h"
 
 #include "engine/log.h"
+#include "engine/read_bandwidth.h"
 
 #if defined(TERNION_WITH_HIP) || defined(TERNION_WITH_CUDA)
 #include "ggml-cuda.h"
@@ -147,6 +148,14 @@ napi_value verify(napi_env env, const Call & call) {
         [](napi_env e, const std::vector<TensorHealth> & tensors) { return make(e, tensors); });
 }
 
+napi_value measure_read_bandwidth(napi_env env, const Call & call) {
+    const auto n_threads = static_cast<size_t>(to_number(env, call[0]));
+    return start_task(
+        env, call[1], "measuring the read bandwidth",
+        [n_threads](const auto & report, const std::atomic<bool> & cancel) { return read_bandwidth(n_threads, report, cancel); },
+        [](napi_env e, double bytes_per_second) { return make(e, bytes_per_second); });
+}
+
 napi_value on_log(napi_env env, const Call & call) {
     Environment & environment = Environment::of(env);
     const auto level = static_cast<LogLevel>(static_cast<int>(to_number(env, call[0])));
@@ -224,6 +233,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "load", make_function(env, "load", guarded<load>));
     set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
     set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
+    set(env, exports, "readBandwidth", make_function(env, "readBandwidth", guarded<measure_read_bandwidth>));
     set(env, exports, "stop", make_function(env, "stop", guarded<stop>));
     set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
     return exports;

@@ -154,8 +154,8 @@ Result<uint64_t> Context::generate(uint64_t session_id, GenerateRequest request)
         if (stopping_ || session == sessions_.end()) {
             return Error{ErrorCode::disposed, "the session was disposed"};
         }
-        if (!llama_get_memory(ctx_.get())) {
-            return Error{ErrorCode::model_unsupported, "the model cannot generate: it has no KV cache, as encoders have none; it may embed"};
+        if (!llama_get_memory(ctx_.get()) || !model_->info().causal) {
+            return Error{ErrorCode::model_unsupported, "the model cannot generate: it sees a text in both directions, as encoders do; it may embed"};
         }
         if (session->second->busy.exchange(true)) {
             return Error{ErrorCode::busy, "the session is working on another request"};

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <set>
 
 // Not in upstream's public headers, but stable for years: every tensor of a model by name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -142,6 +143,9 @@ void Model::read_info(const std::string & path) {
     info_.recurrent = llama_model_is_recurrent(model);
     info_.hybrid = llama_model_is_hybrid(model);
     info_.encoder = llama_model_has_encoder(model);
+    // Upstream makes a KV cache for these, and then leaves it unused.
+    static const std::set<std::string> see_both_ways = {"gemma-embedding", "llama-embed"};
+    info_.causal = see_both_ways.count(info_.architecture) == 0 && meta(model, (info_.architecture + ".attention.causal").c_str()) != "false";
     static const std::map<std::string, std::string> pooling = {{"0", "none"}, {"1", "mean"}, {"2", "cls"}, {"3", "last"}, {"4", "rank"}};
     const auto found = pooling.find(meta(model, (info_.architecture + ".pooling_type").c_str()));
     info_.pooling = found == pooling.end() ? "unspecified" : found->second;

@@ -37,6 +37,7 @@ struct ModelInfo {
     bool recurrent = false;
     bool hybrid = false;
     bool encoder = false; // one of its own, beside or instead of the decoder
+    bool causal = true;   // a token sees only those before it; otherwise there is no next token to predict
 };
 
 /// Immutable after load(), so any thread may use it.

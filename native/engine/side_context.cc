@@ -211,7 +211,7 @@ Result<bool> SideContext::each_row(const std::vector<llama_token> & tokens, cons
     if (!ctx) {
         return ctx.error();
     }
-    if (!llama_get_memory(ctx->get())) {
+    if (!llama_get_memory(ctx->get()) || !model_->info().causal) {
         return Error{ErrorCode::model_unsupported, "the model has no logits of a next token: it is an encoder"};
     }
     Batch batch;

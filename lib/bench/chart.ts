@@ -1,0 +1,68 @@
+/**
+ * A report as a picture.
+ */
+import type { BenchReport, Figure } from './report.js';
+import { show } from './table.js';
+
+const width = 860;
+const labelWidth = 210;
+const valueWidth = 130;
+const bar = 16;
+const gap = 5;
+const colours = ['#2f6fde', '#e08a1e', '#3a9d5d', '#b04fc4', '#c9433f', '#1f9aa8', '#7a7f87'];
+
+/** A panel of bars: what they are of, and the figures, longest bar = highest rate. */
+export interface Panel {
+  readonly title: string;
+  readonly figures: readonly Figure[];
+}
+
+/** Panels of a report: each test that has a rate, the controls left out. */
+export function panels(report: BenchReport, title = report.model.name || report.model.file): Panel[] {
+  const rates = report.figures.filter(({ unit, system }) => unit === 'tok/s' && !system.endsWith(', again'));
+  return [...new Set(rates.map(({ test }) => test))].map((test) => ({
+    title: `${title}: ${test}`,
+    figures: rates.filter((figure) => figure.test === test),
+  }));
+}
+
+/** An SVG of bars with their quartiles as whiskers; readable on light and dark ground. `note` goes under it. */
+export function chart(list: readonly Panel[], note: string): string {
+  const systems = [...new Set(list.flatMap(({ figures }) => figures.map(({ system }) => system)))];
+  let y = 12;
+  const parts: string[] = [];
+  for (const { title, figures } of list) {
+    const top = Math.max(...figures.map(({ q3 }) => q3));
+    const scale = (value: number): number => ((width - labelWidth - valueWidth) * value) / top;
+    parts.push(text(12, (y += 18), title, 'font-weight="600"'));
+    y += 9;
+    for (const { system, median, q1, q3, unit } of figures) {
+      const middle = y + bar / 2;
+      const [low, high] = [labelWidth + scale(q1), labelWidth + scale(q3)].map((x) => x.toFixed(1));
+      parts.push(
+        text(labelWidth - 8, middle + 4, system, 'text-anchor="end"'),
+        `<rect x="${labelWidth}" y="${y}" width="${scale(median).toFixed(1)}" height="${bar}" rx="2" fill="${colours[systems.indexOf(system) % colours.length]}"/>`,
+        `<path d="M${low} ${middle}H${high}M${low} ${middle - 4}v8M${high} ${middle - 4}v8" class="q"/>`,
+        text(Number(high) + 8, middle + 4, show(median, unit)),
+      );
+      y += bar + gap;
+    }
+    y += 6;
+  }
+  parts.push(text(12, (y += 16), note, 'class="n"'));
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y + 14}" viewBox="0 0 ${width} ${y + 14}" role="img">
+<style>
+  text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+  .n { font-size: 11px; fill: #59636e }
+  .q { stroke: #1f2328; stroke-width: 1; fill: none; opacity: .55 }
+  @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .n { fill: #9198a1 } .q { stroke: #e6edf3 } }
+</style>
+${parts.join('\n')}
+</svg>
+`;
+}
+
+function text(x: number, y: number, content: string, attributes = ''): string {
+  const escaped = content.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  return `<text x="${x}" y="${y}"${attributes ? ` ${attributes}` : ''}>${escaped}</text>`;
+}

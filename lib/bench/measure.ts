@@ -1,0 +1,87 @@
+/**
+ * Samples of several systems, taken in turns, and what is said of them.
+ */
+import { TernionError } from '../errors.js';
+
+/** What a row of samples says. Quartiles are interpolated linearly. */
+export interface Summary {
+  readonly median: number;
+  readonly q1: number;
+  readonly q3: number;
+  readonly min: number;
+  readonly max: number;
+  readonly samples: readonly number[];
+}
+
+/** A {@link Summary} of ratios. */
+export interface Ratio extends Summary {
+  /** The median is within the spread of the control, which compares a system with itself: nothing can be told apart. */
+  readonly tie: boolean;
+}
+
+/** Gives one sample, or why there is none. */
+export type Sample = () => Promise<number | Skipped>;
+
+/** Why a system has no figure for a test. */
+export class Skipped {
+  constructor(readonly reason: string) {}
+}
+
+export interface Samples {
+  readonly values: ReadonlyMap<string, readonly number[]>;
+  readonly skipped: ReadonlyMap<string, string>;
+}
+
+/**
+ * Takes `rounds` rounds; each takes one sample of every system in order, so that what changes slowly (clocks, memory,
+ * neighbours) is in all of them. One more round before them warms up and is dropped.
+ */
+export async function alternate(
+  systems: ReadonlyMap<string, Sample>,
+  rounds: number,
+  options: { onSample?: (fraction: number) => void; signal?: AbortSignal | undefined } = {},
+): Promise<Samples> {
+  const values = new Map<string, number[]>([...systems.keys()].map((name) => [name, []]));
+  const skipped = new Map<string, string>();
+  const total = systems.size * (rounds + 1);
+  let done = 0;
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, sample] of systems) {
+      options.onSample?.(done++ / total);
+      if (skipped.has(name)) continue;
+      if (options.signal?.aborted) throw new TernionError('ERR_ABORTED', 'the benchmark was aborted', { cause: options.signal.reason });
+      const value = await sample();
+      if (value instanceof Skipped) {
+        skipped.set(name, value.reason);
+        values.delete(name);
+      } else if (round > 0) {
+        values.get(name)?.push(value);
+      }
+    }
+  }
+  return { values, skipped };
+}
+
+const rounded = (value: number): number => Number(value.toPrecision(5));
+
+export function summarize(samples: readonly number[]): Summary {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const at = (quantile: number): number => {
+    const place = quantile * (sorted.length - 1);
+    const low = sorted[Math.floor(place)] ?? Number.NaN;
+    const high = sorted[Math.ceil(place)] ?? Number.NaN;
+    return rounded(low + (high - low) * (place - Math.floor(place)));
+  };
+  return { median: at(0.5), q1: at(0.25), q3: at(0.75), min: at(0), max: at(1), samples: samples.map(rounded) };
+}
+
+/** Ratios of samples of the same round. */
+export function pairedRatio(numerator: readonly number[], denominator: readonly number[]): Summary {
+  return summarize(numerator.map((value, i) => value / (denominator[i] ?? Number.NaN)));
+}
+
+/** `ratio` with the verdict that a control of the same run allows: its spread is the distance of its farther quartile from 1. */
+export function judged(ratio: Summary, control: Summary): Ratio {
+  const spread = Math.max(Math.abs(control.q1 - 1), Math.abs(control.q3 - 1), Math.abs(control.median - 1));
+  return { ...ratio, tie: Math.abs(ratio.median - 1) <= spread };
+}

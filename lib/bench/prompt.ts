@@ -1,0 +1,36 @@
+/**
+ * Texts of an exact number of tokens.
+ */
+import { TernionError } from '../errors.js';
+import type { Model } from '../model.js';
+
+const words = `time year people way day man thing woman life child world school state family student group country problem hand
+part place case week company system program question work government number night point home water room mother area money
+story fact month lot right study book eye job word business issue side kind head house service friend father power hour game
+line end member law car city community name president team minute idea kid body information back parent face others level
+office door health person art war history party result change morning reason research girl guy moment air teacher force`.split(/\s+/);
+
+/**
+ * A text that the model's tokenizer turns into exactly `tokens` tokens, begin token included. Different seeds differ from
+ * the first word on, so that no cache holds a part of them.
+ */
+export async function textOf(model: Model, tokens: number, seed: number): Promise<string> {
+  let state = (seed * 2654435761 + 12345) >>> 0;
+  const word = (): string => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return words[(state >>> 8) % words.length] as string;
+  };
+  let text = word();
+  while ((await count(model, text)) < tokens) text += ` ${Array.from({ length: Math.max(1, tokens >> 3) }, word).join(' ')}`;
+  // Cut after a token and count again: where the cut falls inside a word, the tokenizer may merge it differently.
+  const ids = await model.tokenize(text, { bos: true });
+  for (let length = tokens; length < tokens + 16; length++) {
+    const cut = await model.detokenize(ids.subarray(0, length));
+    if ((await count(model, cut)) === tokens) return cut;
+  }
+  throw new TernionError('ERR_INTERNAL', `no text of exactly ${tokens} tokens was found with the vocabulary of ${model.path}`);
+}
+
+async function count(model: Model, text: string): Promise<number> {
+  return (await model.tokenize(text, { bos: true })).length;
+}

@@ -1,0 +1,35 @@
+/**
+ * The process that {@link startup} measures. Prints a line at the first token, and one with its figures at the end.
+ */
+import { readFileSync } from 'node:fs';
+import type { StartupJob } from './startup.js';
+
+const { path, context, tokens, ...load } = JSON.parse(process.argv[2] as string) as StartupJob;
+
+const importing = performance.now();
+const { loadModel } = await import('../index.js');
+const importMs = performance.now() - importing;
+
+const loading = performance.now();
+const model = await loadModel(path, { ...load, context });
+const loadMs = performance.now() - loading;
+
+const session = await model.session();
+let first = true;
+for await (const chunk of session.complete('', { temperature: 0, ignoreEos: true, maxTokens: tokens, logprobs: 1 })) {
+  if (first && chunk.type === 'logprobs') {
+    process.stdout.write('first token\n');
+    first = false;
+  }
+}
+const peakResidentBytes = peak();
+await model.dispose();
+process.stdout.write(`${JSON.stringify({ importMs, loadMs, peakResidentBytes })}\n`);
+
+function peak(): number {
+  try {
+    return Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
+  } catch {
+    return process.resourceUsage().maxRSS * 1024;
+  }
+}
