@@ -1,10 +1,10 @@
 /** `ternion inspect FILE`, `ternion lint FILE`. */
-import { describeInspection } from '../gguf/describe.js';
+import { describeParts } from '../gguf/describe.js';
 import type { Description } from '../gguf/describe.js';
 import { lint as lintFile } from '../gguf/lint.js';
+import { inspectParts } from '../gguf/parts.js';
 import { verify } from '../gguf/verify.js';
 import type { Verification } from '../gguf/verify.js';
-import { inspect as inspectFile } from '../inspect.js';
 import type { Inspection } from '../inspect.js';
 import { common, parse, UsageError } from './options.js';
 import { mib, progressBar } from './terminal.js';
@@ -12,7 +12,7 @@ import { mib, progressBar } from './terminal.js';
 export const inspect = {
   help: `ternion inspect FILE [--verify] [--json]
 
-Metadata, tensors, sizes by type and role, bytes read per token and KV cache per token of a GGUF file. Reads the header only.
+Metadata, tensors, sizes by type and role, bytes read per token and KV cache per token of a GGUF file. Reads the header only; of a split file those of all parts.
 
   --verify   also reads every weight: NaN and infinite values, scales of zero, the file's sha256. Exit code 1 if a value is
              not finite. JSON then has verification: { sound, tensors: [{ name, type, blocks, notFinite, zeroScales, checked }], sha256 }
@@ -21,8 +21,9 @@ JSON: { version, alignment, dataOffset, fileBytes, metadata: [{ key, type, value
   async run(args: string[], signal: AbortSignal): Promise<number> {
     const { values, positionals } = parse(args, { ...common, verify: { type: 'boolean' } });
     const path = one(positionals, 'inspect');
-    const file = await inspectFile(path);
-    const description = describeInspection(file);
+    const files = await inspectParts(path);
+    const file = files.joined;
+    const description = describeParts(files);
     const verification = values['verify'] === true ? await verifyWithBar(path, signal) : undefined;
     const code = verification?.sound === false ? 1 : 0;
     if (values['json'] === true) {
@@ -96,7 +97,7 @@ function printDescription(facts: Description): void {
   ];
   if (facts.experts !== undefined) rows.push(['experts', `${facts.experts.used} of ${facts.experts.count} work on a token`]);
   if (facts.tokenizer !== undefined) rows.push(['tokenizer', `${facts.tokenizer.model}${facts.tokenizer.pre === undefined ? '' : ` (${facts.tokenizer.pre})`}, ${facts.tokenizer.tokens} tokens, ${facts.tokenizer.hasChatTemplate ? 'with' : 'without'} a chat template`]);
-  if (facts.split !== undefined) rows.push(['part', `${facts.split.index + 1} of ${facts.split.count}`]);
+  if (facts.split !== undefined) rows.push(['parts', `${facts.split.count}, of which ${facts.split.missing === 0 ? 'all' : facts.split.count - facts.split.missing} are here; this is the ${facts.split.index + 1}.`]);
   console.log('');
   for (const [name, text] of rows) console.log(`${name.padEnd(15)} ${text}`);
 }

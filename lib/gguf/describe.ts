@@ -1,10 +1,11 @@
 /**
  * What a GGUF file's header says about running it: bytes by type and role, bytes read per token, KV cache per token.
  */
-import { inspect } from '../inspect.js';
 import type { Inspection } from '../inspect.js';
 import { kvTypes } from '../kv.js';
 import type { KvType } from '../kv.js';
+import { inspectParts } from './parts.js';
+import type { Parts } from './parts.js';
 
 /** What a tensor is for. */
 export type Role = 'embedding' | 'head' | 'attention' | 'feedForward' | 'experts' | 'sharedExperts' | 'router' | 'recurrent' | 'norms' | 'other';
@@ -32,8 +33,8 @@ export interface Description {
   readonly hasAttentionBias: boolean;
   readonly hasSubNorms: boolean;
   readonly tokenizer: { readonly model: string; readonly pre: string | undefined; readonly tokens: number; readonly hasChatTemplate: boolean } | undefined;
-  /** One file of several: its number, from 0, and how many there are. */
-  readonly split: { readonly index: number; readonly count: number } | undefined;
+  /** One file of several: its number, from 0, how many there are, and how many of them are not beside it. The rest is of those that are. */
+  readonly split: { readonly index: number; readonly count: number; readonly missing: number } | undefined;
 }
 
 type Tensor = Inspection['tensors'][number];
@@ -46,13 +47,13 @@ const kvBlocks: Readonly<Record<KvType, readonly [weights: number, bytes: number
 /** One layer in so many is full where the others have a window: facts of llama.cpp's architectures. */
 const fullLayerEvery: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, 'gpt-oss': 2 };
 
-/** Reads a file's header and describes it; well under a second for any size. Rejects as {@link inspect} does. */
+/** Reads a file's header, of a split file those of all parts, and describes it; well under a second for any size. Rejects as {@link inspect} does. */
 export async function describe(path: string): Promise<Description> {
-  return describeInspection(await inspect(path));
+  return describeParts(await inspectParts(path));
 }
 
 /** @internal */
-export function describeInspection(file: Inspection): Description {
+export function describeParts({ joined: file, split, missing }: Parts): Description {
   const value = (key: string) => file.metadata.find((entry) => entry.key === key)?.value;
   const text = (key: string): string | undefined => {
     const found = value(key);
@@ -92,7 +93,6 @@ export function describeInspection(file: Inspection): Description {
     Object.fromEntries(kvTypes.map((type) => [type, which.reduce((sum, i) => sum + kvBytesOf(file, architecture, i, type), 0)])) as Record<KvType, number>;
 
   const tokens = file.metadata.find((entry) => entry.key === 'tokenizer.ggml.tokens')?.length;
-  const splits = value('split.count');
   return {
     architecture,
     name: text('general.name'),
@@ -118,7 +118,7 @@ export function describeInspection(file: Inspection): Description {
             tokens,
             hasChatTemplate: value('tokenizer.chat_template') !== undefined,
           },
-    split: typeof splits === 'number' && splits > 1 ? { index: Number(value('split.no') ?? 0), count: splits } : undefined,
+    split: split && { ...split, missing: missing.length },
   };
 }
 

@@ -1,11 +1,14 @@
 /**
  * What is wrong with a GGUF file, as far as its header tells, and what to do about it.
  */
-import { existsSync } from 'node:fs';
-import { inspect } from '../inspect.js';
+import { isTernionError } from '../errors.js';
 import type { Inspection } from '../inspect.js';
-import { describeInspection } from './describe.js';
+import { clashingType } from './clash.js';
+import { describeParts } from './describe.js';
 import type { Description } from './describe.js';
+import { inspectParts } from './parts.js';
+import type { Parts } from './parts.js';
+import { rawTensors } from './table.js';
 
 /** Something to know about a file. `error`: it will not load or will compute wrongly. `warning`: it will disappoint. */
 export interface Finding {
@@ -17,8 +20,8 @@ export interface Finding {
 }
 
 interface File {
-  readonly path: string;
   readonly header: Inspection;
+  readonly files: Parts;
   readonly facts: Description;
 }
 
@@ -32,17 +35,17 @@ const needsSections = ['qwen2vl', 'qwen3vl', 'qwen3vlmoe', 'qwen35', 'qwen35moe'
 const ignoresBias = ['bitnet'];
 
 const rules: readonly Rule[] = [
-  ({ header }) => {
-    const end = Math.max(0, ...header.tensors.map(({ offset, bytes }) => header.dataOffset + offset + bytes));
-    if (end <= header.fileBytes) return undefined;
-    return finding('error', 'truncated', `the file has ${header.fileBytes} bytes, but its tensors reach to byte ${end}`, 'download or convert it again');
+  ({ files: { parts } }) => {
+    for (const { path, header } of parts) {
+      const end = Math.max(0, ...header.tensors.map(({ offset, bytes }) => header.dataOffset + offset + bytes));
+      if (end > header.fileBytes) return finding('error', 'truncated', `${parts.length > 1 ? path : 'the file'} has ${header.fileBytes} bytes, but its tensors reach to byte ${end}`, 'download or convert it again');
+    }
+    return undefined;
   },
-  ({ path, facts: { split } }) => {
-    if (split === undefined) return undefined;
-    const missing = Array.from({ length: split.count }, (_, i) => splitName(path, i, split.count)).filter((name) => !existsSync(name));
-    if (missing.length === 0) return undefined;
-    return finding('error', 'split-part-missing', `${missing.length} of ${split.count} parts are not beside it, the first of them ${missing[0]}`, 'put all parts into one folder under their own names');
-  },
+  ({ files: { missing, split } }) =>
+    missing.length === 0
+      ? undefined
+      : finding('error', 'split-part-missing', `${missing.length} of ${split?.count} parts are not beside it, the first of them ${missing[0]}`, 'put all parts into one folder under their own names'),
   ({ facts }) =>
     facts.tokenizer === undefined
       ? finding('error', 'no-tokenizer', 'there is no tokenizer in it', 'convert the model again together with its tokenizer files')
@@ -76,14 +79,27 @@ const rules: readonly Rule[] = [
 
 /** Every finding, errors first; none means that nothing is known to be wrong. Rejects as {@link inspect} does. */
 export async function lint(path: string): Promise<Finding[]> {
-  const header = await inspect(path);
-  const file = { path, header, facts: describeInspection(header) };
+  let files: Parts;
+  try {
+    files = await inspectParts(path);
+  } catch (error) {
+    const clash = isTernionError(error, 'ERR_MODEL_INVALID') ? await findClash(path) : undefined;
+    if (clash === undefined) throw error;
+    return [clash];
+  }
+  const file = { header: files.joined, files, facts: describeParts(files) };
   const found = rules.map((rule) => rule(file)).filter((one) => one !== undefined);
   return [...found.filter(({ severity }) => severity === 'error'), ...found.filter(({ severity }) => severity === 'warning')];
 }
 
-// name-00001-of-00003.gguf, as llama.cpp's split tool names parts.
-function splitName(path: string, index: number, count: number): string {
-  const number = (n: number) => String(n).padStart(5, '0');
-  return path.replace(/-\d{5}-of-\d{5}\.gguf$/, `-${number(index + 1)}-of-${number(count)}.gguf`);
+// llama.cpp refuses such a header as damaged, which leaves everybody wondering.
+async function findClash(path: string): Promise<Finding | undefined> {
+  const clash = clashingType((await rawTensors(path).catch(() => undefined)) ?? []);
+  if (clash === undefined) return undefined;
+  return finding(
+    'error',
+    'clashing-type',
+    `tensor ${clash.tensor} has the type number ${clash.typeId}, but the size of ${clash.format}: the program that wrote the file gave the number another meaning than llama.cpp does`,
+    'convert the original weights with a current converter',
+  );
 }

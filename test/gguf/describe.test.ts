@@ -1,4 +1,4 @@
-import { closeSync, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { afterAll, describe as group, expect, test } from 'vitest';
 import { describe, inspect, lint, synthesize, verify } from '../../dist/gguf/index.js';
 import type { PresetName } from '../../dist/gguf/index.js';
+import { writeGguf } from './write-gguf.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-describe-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -81,9 +82,84 @@ group('lint', () => {
     expect((await lint('vendor/llama/models/ggml-vocab-qwen2.gguf')).every(({ severity }) => severity === 'warning')).toBe(true);
   });
 
+  test.each<[string, number, readonly number[], number, string]>([
+    ['STQ1_0 under the number of Q2_0', 42, [256, 64], 64 * 42, 'STQ1_0'],
+    ['STQ1_0 under a number of its own', 43, [256, 64], 64 * 42, 'STQ1_0'],
+    ['Q2_0 with blocks of 128', 42, [256, 64], 128 * 34, 'Q2_0 with blocks of 128'],
+    ['Q2_0C', 40, [512, 64], 64 * 130, 'Q2_0C'],
+    ['I2_S', 36, [256, 64], 64 * 64 + 32, 'I2_S'],
+  ])('%s is named, where llama.cpp sees a damaged file', async (_, type, shape, bytes, format) => {
+    const path = join(folder, 'clash.gguf');
+    writeGguf(path, { 'general.architecture': 'llama', list: ['a', 'b'] }, [
+      { name: 'blk.0.ffn_up.weight', shape, type, bytes },
+      { name: 'output_norm.weight', shape: [256], type: 0, bytes: 1024 },
+    ]);
+    await expect(inspect(path)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+    const [finding, ...others] = await lint(path);
+    expect(finding).toMatchObject({ severity: 'error', code: 'clashing-type' });
+    expect(finding?.message).toContain(`blk.0.ffn_up.weight has the type number ${type}, but the size of ${format}`);
+    expect(others).toEqual([]);
+  });
+
+  test('Q2_0 under its own number is no clash, and damage is not called one', async () => {
+    const path = join(folder, 'fine.gguf');
+    writeGguf(path, { 'general.architecture': 'llama' }, [{ name: 'a', shape: [256, 64], type: 42, bytes: 256 * 18 }]);
+    expect((await lint(path)).map(({ code }) => code)).not.toContain('clashing-type');
+    writeGguf(path, { 'general.architecture': 'llama' }, [{ name: 'a', shape: [256, 64], type: 43, bytes: 1000 }]);
+    await expect(lint(path)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+  });
+
+  test('a file whose header is cut anywhere is an error, never a crash', async () => {
+    const whole = join(folder, 'clash-whole.gguf');
+    writeGguf(whole, { 'general.architecture': 'llama', list: ['a', 'b'] }, [{ name: 'a', shape: [256, 64], type: 43, bytes: 64 * 42 }]);
+    const bytes = readFileSync(whole);
+    const path = join(folder, 'clash-cut.gguf');
+    for (let length = 0; length < 200; length++) {
+      writeFileSync(path, bytes.subarray(0, length));
+      await expect(lint(path), `${length} bytes`).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+    }
+  });
+
   test('no file, no GGUF', async () => {
     await expect(lint(join(folder, 'none'))).rejects.toMatchObject({ code: 'ERR_MODEL_NOT_FOUND' });
     await expect(lint('package.json')).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+  });
+});
+
+group('a split file', () => {
+  const part = (n: number, of = 3) => join(folder, `split-0000${n}-of-0000${of}.gguf`);
+  const norm = (name: string) => ({ name, shape: [256], type: 0, bytes: 1024 });
+  const write = () => {
+    const facts = { 'general.architecture': 'llama', 'general.name': 'split', 'llama.block_count': 2, 'llama.context_length': 512 };
+    writeGguf(part(1), { ...facts, 'split.no': 0, 'split.count': 3 }, [norm('token_embd.weight')]);
+    writeGguf(part(2), { 'split.no': 1, 'split.count': 3 }, [norm('blk.0.attn_norm.weight'), norm('blk.0.ffn_norm.weight')]);
+    writeGguf(part(3), { 'split.no': 2, 'split.count': 3 }, [norm('output_norm.weight')]);
+  };
+
+  test.each([1, 2, 3])('is described as a whole by its part %i', async (n) => {
+    write();
+    const facts = await describe(part(n));
+    expect(facts).toMatchObject({ architecture: 'llama', name: 'split', layers: 2, parameters: 1024, split: { index: n - 1, count: 3, missing: 0 } });
+    expect(facts.bytesByType).toEqual({ f32: { tensors: 4, bytes: 4096 } });
+    const { stdout } = spawnSync(process.execPath, ['dist/cli/main.js', 'inspect', part(n)], { encoding: 'utf8' });
+    expect(stdout).toContain('4 tensors');
+    expect(stdout).toContain('3, of which all are here');
+  });
+
+  test('says which parts are missing or cut', async () => {
+    write();
+    rmSync(part(2));
+    expect((await describe(part(3))).split).toEqual({ index: 2, count: 3, missing: 1 });
+    expect((await lint(part(1))).find(({ code }) => code === 'split-part-missing')?.message).toContain(part(2));
+    write();
+    truncateSync(part(3), statSync(part(3)).size - 64);
+    expect((await lint(part(1))).find(({ code }) => code === 'truncated')?.message).toContain(part(3));
+  });
+
+  test('of a part that is no GGUF is an error', async () => {
+    write();
+    writeFileSync(part(2), 'not a model');
+    await expect(describe(part(1))).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
   });
 });
 

@@ -1,0 +1,36 @@
+// A GGUF from its parts, also such as no program would write.
+import { writeFileSync } from 'node:fs';
+
+export interface RawTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly type: number;
+  readonly bytes: number;
+}
+type Value = number | string | readonly string[];
+
+const u32 = (n: number) => Buffer.from(Uint32Array.of(n).buffer);
+const u64 = (n: number) => Buffer.from(BigUint64Array.of(BigInt(n)).buffer);
+const text = (s: string) => Buffer.concat([u64(Buffer.byteLength(s)), Buffer.from(s)]);
+
+// Numbers are u32 (type 4), texts type 8, lists of texts an array (type 9) of them.
+function entry(key: string, value: Value): Buffer {
+  if (typeof value === 'number') return Buffer.concat([text(key), u32(4), u32(value)]);
+  if (typeof value === 'string') return Buffer.concat([text(key), u32(8), text(value)]);
+  return Buffer.concat([text(key), u32(9), u32(8), u64(value.length), ...value.map(text)]);
+}
+
+export function writeGguf(path: string, metadata: Readonly<Record<string, Value>>, tensors: readonly RawTensor[]): void {
+  const align = (n: number) => Math.ceil(n / 32) * 32;
+  let offset = 0;
+  const table = tensors.map(({ name, shape, type, bytes }) => {
+    const row = Buffer.concat([text(name), u32(shape.length), ...shape.map(u64), u32(type), u64(offset)]);
+    offset += align(bytes);
+    return row;
+  });
+  const head = Buffer.concat([
+    Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(Object.keys(metadata).length),
+    ...Object.entries(metadata).map(([key, value]) => entry(key, value)), ...table,
+  ]);
+  writeFileSync(path, Buffer.concat([head, Buffer.alloc(align(head.length) - head.length + offset)]));
+}
