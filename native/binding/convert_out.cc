@@ -152,7 +152,7 @@ napi_value make(napi_env env, const std::vector<TensorHealth> & tensors) {
         set(env, item, "blocks", number(tensor.blocks));
         set(env, item, "notFinite", number(tensor.not_finite));
         set(env, item, "zeroScales", number(tensor.zero_scales));
-        set(env, item, "checked", tensor.checked);
+        set(env, item, "checked", make_bool(env, tensor.checked));
         return item;
     });
 }

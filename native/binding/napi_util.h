@@ -38,6 +38,7 @@ napi_value make(napi_env env, std::string_view text);
 inline napi_value make(napi_env env, const char * text) { return make(env, std::string_view(text)); }
 inline napi_value make(napi_env env, const std::string & text) { return make(env, std::string_view(text)); }
 napi_value make(napi_env env, double number);
+napi_value make(napi_env env, bool flag) = delete; // would be a number: make_bool
 napi_value make_bool(napi_env env, bool value);
 napi_value make_undefined(napi_env env);
 napi_value make_object(napi_env env);

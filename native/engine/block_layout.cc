@@ -1,7 +1,10 @@
 #include "block_layout.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <iterator>
+#include <limits>
 
 namespace ternion {
 namespace {
@@ -37,6 +40,49 @@ constexpr BlockLayout layouts[] = {
 const BlockLayout * block_layout(ggml_type type) {
     const auto found = std::find_if(std::begin(layouts), std::end(layouts), [&](const BlockLayout & layout) { return layout.type == type; });
     return found == std::end(layouts) ? nullptr : found;
+}
+
+float ue4m3(uint8_t code) {
+    if ((code & 0x7f) == 0x7f) {
+        return std::numeric_limits<float>::quiet_NaN();
+    }
+    const int exponent = code >> 3 & 15;
+    const float fraction = static_cast<float>(code & 7) / 8.0f;
+    return exponent == 0 ? std::ldexp(fraction, -6) : std::ldexp(1.0f + fraction, exponent - 7);
+}
+
+int block_scales(ggml_type type, const uint8_t * block, float * scales) {
+    const auto half_at = [block](int at) {
+        ggml_fp16_t half;
+        std::memcpy(&half, block + at, sizeof(half));
+        return ggml_fp16_to_fp32(half);
+    };
+    if (type == GGML_TYPE_MXFP4) { // a power of two; 255 is NaN
+        scales[0] = block[0] == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0f, block[0] - 127);
+        return 1;
+    }
+    if (type == GGML_TYPE_NVFP4) {
+        std::transform(block, block + 4, scales, ue4m3);
+        return 4;
+    }
+    if (type == GGML_TYPE_IQ1_M) { // a half whose nibbles are the top ones of the four words at the end
+        ggml_fp16_t half = 0;
+        for (int i = 0; i < 4; ++i) {
+            half = static_cast<ggml_fp16_t>(half | (block[48 + 2 * i + 1] >> 4) << (4 * i));
+        }
+        scales[0] = ggml_fp16_to_fp32(half);
+        return 1;
+    }
+    const BlockLayout * layout = block_layout(type);
+    if (!layout) {
+        return 0;
+    }
+    scales[0] = half_at(layout->scale_at);
+    if (layout->min_at < 0) {
+        return 1;
+    }
+    scales[1] = half_at(layout->min_at);
+    return 2;
 }
 
 ggml_type type_by_name(const std::string & name) {

@@ -3,6 +3,7 @@
 
 #include "ggml.h"
 
+#include <cstdint>
 #include <string>
 
 namespace ternion {
@@ -18,6 +19,13 @@ struct BlockLayout {
 
 /// Null for floating types, and for those whose scales are no half-precision numbers in one place (IQ1_M, MXFP4, NVFP4).
 const BlockLayout * block_layout(ggml_type type);
+
+/// The scales of a block (and its minimum, if it has one) as numbers, up to four; returns how many, 0 for a type without
+/// known ones. What stands for NaN in the file is NaN here.
+int block_scales(ggml_type type, const uint8_t * block, float * scales);
+
+/// What a byte of the unsigned 8-bit float E4M3 stands for (exponent bias 7, 127 is NaN), as NVFP4 has them as scales.
+float ue4m3(uint8_t code);
 
 /// The type of that name ("tq2_0", "q4_K"), GGML_TYPE_COUNT if there is none.
 ggml_type type_by_name(const std::string & name);

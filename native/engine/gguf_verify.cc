@@ -17,12 +17,6 @@ namespace {
 
 constexpr size_t chunk_bytes = 8 << 20;
 
-float half_at(const uint8_t * at) {
-    ggml_fp16_t half;
-    std::memcpy(&half, at, sizeof(half));
-    return ggml_fp16_to_fp32(half);
-}
-
 float weight_at(ggml_type type, const uint8_t * at) {
     if (type == GGML_TYPE_F32) {
         float value;
@@ -34,21 +28,23 @@ float weight_at(ggml_type type, const uint8_t * at) {
         std::memcpy(&value, at, sizeof(value));
         return ggml_bf16_to_fp32(value);
     }
-    return half_at(at);
+    ggml_fp16_t value;
+    std::memcpy(&value, at, sizeof(value));
+    return ggml_fp16_to_fp32(value);
 }
 
-void check(ggml_type type, const BlockLayout * layout, const std::vector<uint8_t> & data, TensorHealth & health) {
+void check(ggml_type type, bool floating, const std::vector<uint8_t> & data, TensorHealth & health) {
     const size_t size = ggml_type_size(type);
     for (const uint8_t * block = data.data(); block + size <= data.data() + data.size(); block += size) {
         health.blocks++;
-        if (!layout) {
+        if (floating) {
             health.not_finite += !std::isfinite(weight_at(type, block));
             continue;
         }
-        const float scale = half_at(block + layout->scale_at);
-        const float minimum = layout->min_at < 0 ? 0.0f : half_at(block + layout->min_at);
-        health.not_finite += !std::isfinite(scale) || !std::isfinite(minimum);
-        health.zero_scales += scale == 0.0f && minimum == 0.0f;
+        float scales[4];
+        const int n = block_scales(type, block, scales);
+        health.not_finite += !std::all_of(scales, scales + n, [](float scale) { return std::isfinite(scale); });
+        health.zero_scales += std::all_of(scales, scales + n, [](float scale) { return scale == 0.0f; });
     }
 }
 
@@ -66,9 +62,10 @@ Result<std::vector<TensorHealth>> verify_gguf(const std::string & path, const st
     for (const GgufTensor & tensor : header->tensors) {
         const ggml_type type = type_by_name(tensor.type);
         const bool floating = type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-        const BlockLayout * layout = type == GGML_TYPE_COUNT ? nullptr : block_layout(type);
         TensorHealth & health = out.emplace_back(TensorHealth{tensor.name, tensor.type});
-        health.checked = floating || layout;
+        const std::vector<uint8_t> any(type == GGML_TYPE_COUNT ? 0 : ggml_type_size(type));
+        float scales[4];
+        health.checked = floating || (!any.empty() && block_scales(type, any.data(), scales) > 0);
         file.seekg(static_cast<std::streamoff>(header->data_offset + tensor.offset));
         for (uint64_t left = tensor.bytes; left > 0;) {
             if (cancel) {
@@ -80,7 +77,7 @@ Result<std::vector<TensorHealth>> verify_gguf(const std::string & path, const st
                 return Error{ErrorCode::model_invalid, path + ": ends within the tensor " + tensor.name, {{"path", path}, {"tensor", tensor.name}}};
             }
             if (health.checked) {
-                check(type, layout, chunk, health);
+                check(type, floating, chunk, health);
             }
             left -= chunk.size();
             done += chunk.size();

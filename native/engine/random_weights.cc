@@ -80,6 +80,23 @@ void mxfp4_scale(double deviation, uint8_t * block) {
     block[0] = static_cast<uint8_t>(exponent);
 }
 
+// Four scales, 8-bit floats that are coarse where weights usually are: each is one of the two next to the wanted one, as
+// often as makes their mean right. `block` holds random bits, which decide.
+void nvfp4_scales(double deviation, uint8_t * block) {
+    constexpr double unit_deviation = 2.926;
+    constexpr uint8_t largest = 126;
+    const auto wanted = static_cast<float>(deviation / unit_deviation);
+    uint8_t below = 0;
+    while (below + 1 < largest && ue4m3(static_cast<uint8_t>(below + 1)) <= wanted) {
+        below++;
+    }
+    const float low = ue4m3(below), high = ue4m3(static_cast<uint8_t>(below + 1));
+    const float part = std::clamp((wanted - low) / (high - low), 0.0f, 1.0f);
+    for (int i = 0; i < 4; ++i) {
+        block[i] = static_cast<uint8_t>(below + (static_cast<float>(block[i]) < 256.0f * part ? 1 : 0));
+    }
+}
+
 // The scale's four nibbles are the top ones of four 16-bit words at the end.
 void iq1_m_scale(double deviation, uint8_t * block) {
     constexpr double unit_deviation = 7.22;
@@ -115,8 +132,8 @@ void RandomBits::fill(uint8_t * out, size_t bytes) {
 }
 
 bool can_be_random(ggml_type type) {
-    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_MXFP4 || type == GGML_TYPE_IQ1_M ||
-           block_layout(type) != nullptr;
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_MXFP4 || type == GGML_TYPE_NVFP4 ||
+           type == GGML_TYPE_IQ1_M || block_layout(type) != nullptr;
 }
 
 void random_weights(ggml_type type, double deviation, RandomBits & random, uint8_t * out, size_t n_blocks) {
@@ -130,6 +147,8 @@ void random_weights(ggml_type type, double deviation, RandomBits & random, uint8
     for (uint8_t * block = out; block < out + n_blocks * size; block += size) {
         if (type == GGML_TYPE_MXFP4) {
             mxfp4_scale(deviation, block);
+        } else if (type == GGML_TYPE_NVFP4) {
+            nvfp4_scales(deviation, block);
         } else if (type == GGML_TYPE_IQ1_M) {
             iq1_m_scale(deviation, block);
         } else {

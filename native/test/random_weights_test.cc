@@ -54,7 +54,7 @@ void every_type_has_the_asked_deviation() {
         CHECK(std::abs(deviation / asked - 1.0) <= tolerance);
         CHECK(std::abs(mean) <= 0.5 * asked);
     }
-    CHECK(known >= 27);
+    CHECK(known >= 28);
 }
 
 void ternary_types_hold_three_values() {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { afterAll, describe as group, expect, test } from 'vitest';
 import { describe, inspect, lint, synthesize, verify } from '../../dist/gguf/index.js';
-import type { PresetName } from '../../dist/gguf/index.js';
+import type { PresetName, TensorType } from '../../dist/gguf/index.js';
 import { writeGguf } from './write-gguf.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-describe-'));
@@ -190,6 +190,23 @@ group('verify', () => {
     const result = await verify(await damaged(tensor, at, bytes));
     expect(result.tensors.find(({ name }) => name === tensor)).toMatchObject(expected);
     expect(result.sound).toBe((expected as { notFinite: number }).notFinite === 0);
+  });
+
+  test.each<[TensorType, number, readonly number[]]>([
+    ['mxfp4', 0, [255]],
+    ['nvfp4', 3, [0x7f]],
+    ['iq1_m', 48, [0, 0, 0, 0, 0, 0xc0, 0, 0x70]],
+  ])('scales of %s that are no half-precision numbers', async (type, at, bytes) => {
+    const path = join(folder, type);
+    await synthesize(path, 'S', { layers: 1, types: { matrices: type } });
+    const matrices = async () => (await verify(path)).tensors.filter((tensor) => tensor.type === type);
+    for (const tensor of await matrices()) expect(tensor).toMatchObject({ checked: true, notFinite: 0, zeroScales: 0 });
+    const { dataOffset, tensors } = await inspect(path);
+    const tensor = tensors.find(({ name }) => name === 'blk.0.ffn_up.weight');
+    const file = openSync(path, 'r+');
+    writeSync(file, Uint8Array.from(bytes), 0, bytes.length, dataOffset + (tensor?.offset ?? 0) + at);
+    closeSync(file);
+    expect((await matrices()).reduce((sum, { notFinite }) => sum + notFinite, 0)).toBe(1);
   });
 
   test('a truncated file, an abort', async () => {
