@@ -12,7 +12,6 @@ import { parseArgs } from 'node:util';
 
 import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
-import { openPeers } from './rivals.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
 import { verdicts } from './targets.mjs';
 import { checkText, completionMemory } from './upstream.mjs';
@@ -23,7 +22,6 @@ const TOKENS = { S: 512, M: 128, embedded: 512 };
 // The embedded model is there for what a process takes to start.
 const TESTS = { embedded: ['startup'] };
 const THREADS = 2;
-const MEMORY = { tokens: 16, context: 2048 };
 
 await main(async (args) => {
   const { values } = parseArgs({
@@ -43,10 +41,13 @@ await main(async (args) => {
   if (!Number.isInteger(rounds) || rounds < 1) throw new SetupError(`--rounds takes a whole number from 1; found ${values.rounds}`);
   const unknown = values.model.find((model) => !MODELS.includes(model));
   if (unknown !== undefined) throw new SetupError(`--model takes ${MODELS.join(', ')}; found ${unknown}`);
-  const old = values.compare && JSON.parse(readFileSync(values.compare, 'utf8'));
+  if (!values.output.endsWith('.json')) throw new SetupError('--output takes a path that ends in .json; the chart goes beside it');
+  const old = values.compare && readOld(values.compare);
 
   await setUp({ tests: true, server: values.peers });
   const { benchTests, benchmark, chart, changes, panels, table } = await import('../dist/bench/index.js'); // needs what setUp made
+  const { openPeers } = await import('./rivals.mjs');
+  const { startupContext, startupTokens } = await import('../dist/bench/startup.js');
   const chosen = values.tests?.split(',') ?? benchTests;
   const results = {
     command: ['npm run bench', ...(args.length > 0 ? ['--', ...args] : [])].join(' '),
@@ -56,44 +57,51 @@ await main(async (args) => {
   const pictures = [];
   for (const model of values.model) {
     const path = await shapeFile(model);
-    await checkText(path);
+    await checkText(path, THREADS);
     const tests = chosen.filter((test) => TESTS[model]?.includes(test) ?? true);
     if (tests.length === 0) continue;
-    const memory = tests.includes('startup') ? await completionMemory(path, { ...MEMORY, threads: THREADS }) : undefined;
-    const onlyStartup = tests.every((test) => test === 'startup');
-    const rivals = values.peers && !onlyStartup ? await openPeers({ path, threads: THREADS, forks: values['llama-bench'] }) : { peers: [], missing: [] };
-    try {
-      const report = await benchmark(path, {
-        devices: ['cpu'], threads: THREADS, rounds, tests, tokens: TOKENS[model], peers: rivals.peers,
-        onProgress: (fraction, what) => status(`${model}, ${what} ${Math.floor(100 * fraction)} %`),
-      });
-      status('');
-      const own = report.figures.find(({ test }) => test === 'peak resident memory')?.median;
-      results.models[model] = {
-        ...report,
-        missing: [...report.missing, ...rivals.missing],
-        ...(memory ? { completionPeakResidentBytes: memory, memoryOverCompletion: own - memory } : {}),
-      };
-      console.log(`\n${table(results.models[model])}`);
-      if (old?.models[model]) console.log(`\n${changes(old.models[model], report)}`);
-      if (!onlyStartup) pictures.push(...panels(report, model));
-    } finally {
-      for (const peer of rivals.peers) await peer.close?.();
-    }
+    const memory = tests.includes('startup') ? await completionMemory(path, { tokens: startupTokens, context: startupContext, threads: THREADS }) : undefined;
+    const missing = [];
+    const report = await benchmark(path, {
+      devices: ['cpu'], threads: THREADS, rounds, tests, tokens: TOKENS[model],
+      peers: values.peers && tests.some((test) => test !== 'startup') ? (settings) => openPeers(settings, { forks: values['llama-bench'], missing }) : undefined,
+      onProgress: (fraction, what) => status(`${model}, ${what} ${Math.floor(100 * fraction)} %`),
+    });
+    status('');
+    const own = report.figures.find(({ test }) => test === 'peak resident memory')?.median;
+    results.models[model] = {
+      ...report,
+      missing: [...report.missing, ...missing],
+      ...(memory ? { completionPeakResidentBytes: memory, memoryOverCompletion: own - memory } : {}),
+    };
+    console.log(`\n${table(results.models[model])}`);
+    if (old?.models[model]) console.log(`\n${changes(old.models[model], report)}`);
+    pictures.push(...panels(report, model));
+    write(values.output, results); // what is measured is kept, whatever comes next
   }
   results.verdicts = verdicts(results.models);
   console.log('');
   for (const { what, model, bar, value, met } of results.verdicts) {
     console.log(`${`${what} (${model})`.padEnd(68)} ${String(value).padStart(9)}   ${met ? 'meets' : 'MISSES'} ${bar}`);
   }
-  mkdirSync(dirname(values.output), { recursive: true });
-  writeFileSync(values.output, `${JSON.stringify(results, null, 2)}\n`);
+  write(values.output, results);
   const first = Object.values(results.models)[0];
   const note = `${first?.machine.cpu}; ${THREADS} threads, CPU; median tokens per second with quartiles; ${results.command}; commit ${results.commit}`;
   const picture = values.output.replace(/\.json$/, '.svg');
   if (pictures.length > 0) writeFileSync(picture, chart(pictures, note));
   console.log(`written to ${relative(process.cwd(), values.output)}${pictures.length > 0 ? ` and ${basename(picture)}` : ''}`);
 });
+
+function readOld(path) {
+  const old = JSON.parse(readFileSync(path, 'utf8'));
+  if (!old.models) throw new SetupError(`${path} was not written by npm run bench`);
+  return old;
+}
+
+function write(path, results) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `${JSON.stringify(results, null, 2)}\n`);
+}
 
 function status(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);

@@ -3,11 +3,11 @@
 import { join } from 'node:path';
 
 import { Skipped, llamaBatchedBench, llamaBench } from '../dist/bench/index.js';
+import { ROOT, ask } from '../scripts/run.mjs';
 import { ensurePeers, openPeer } from './peers/peers.mjs';
 import { openServer } from './server.mjs';
 import { BIN } from './upstream.mjs';
 
-const CPU_ONLY = ['-dev', 'none'];
 // Of one conversation; what is measured of the other bindings and of the server fits.
 const CONTEXT = 1024;
 const SESSIONS = 16;
@@ -15,20 +15,22 @@ const SESSIONS = 16;
 /**
  * llama-bench, llama-batched-bench and llama-server of the vendored tree; builds of other forks' llama-bench (`forks`:
  * their paths); other Node bindings, with one thread and with all.
- * @param {{ path: string, threads: number, forks: string[] }} options
- * @returns the peers, and which could not be had, with the reason
+ * @param {object} settings  what `benchmark` tells its peers
+ * @param {{ forks: string[], missing: object[] }} options  `missing` takes what could not be had, with the reason
  */
-export async function openPeers({ path, threads, forks }) {
+export async function openPeers(settings, { forks, missing }) {
+  const { path, threads } = settings;
+  const version = ask('git', ['-C', ROOT, 'describe', '--always', '--dirty']) ?? 'unknown';
   const peers = [
-    llamaBench(join(BIN, 'llama-bench'), { path, threads, args: CPU_ONLY }),
-    llamaBatchedBench(join(BIN, 'llama-batched-bench'), { path, threads, args: CPU_ONLY }),
-    ...forks.map((program, i) => llamaBench(program, { path, threads, name: `llama-bench of fork ${i + 1}` })),
+    { ...llamaBench(join(BIN, 'llama-bench'), settings), version },
+    { ...llamaBatchedBench(join(BIN, 'llama-batched-bench'), settings), version },
+    ...forks.map((program, i) => llamaBench(program, { ...settings, name: `llama-bench of fork ${i + 1}` })),
   ];
-  const missing = [];
   try {
     const server = await openServer({ path, threads, sequences: SESSIONS, context: CONTEXT });
     peers.push({
       name: 'llama-server',
+      version,
       prefill: async (tokens) => (await server.prefill(tokens)).tokensPerSecond,
       decode: atDepth0(async (tokens) => (await server.decode(tokens)).tokensPerSecond),
       sessions: async (count, tokens) => (await server.sessions(count, tokens)).tokensPerSecond,
@@ -36,20 +38,25 @@ export async function openPeers({ path, threads, forks }) {
     });
     const { names, reason } = await ensurePeers();
     for (const name of names) {
-      for (const n of new Set([1, threads])) {
-        const system = `${name}, ${n} thread${n === 1 ? '' : 's'}`;
-        try {
-          peers.push(await adapted(system, await openPeer(name, { path, threads: n, context: CONTEXT })));
-        } catch (error) {
-          missing.push({ test: 'all', system, reason: error.message });
-        }
-      }
+      for (const n of new Set([1, threads])) await addBinding(name, n, path, peers, missing);
     }
     if (reason) missing.push({ test: 'all', system: 'other Node bindings', reason });
-    return { peers, missing };
+    return peers;
   } catch (error) {
     for (const peer of peers) await peer.close?.();
     throw error;
+  }
+}
+
+async function addBinding(name, threads, path, peers, missing) {
+  const system = `${name}, ${threads} thread${threads === 1 ? '' : 's'}`;
+  let peer;
+  try {
+    peer = await openPeer(name, { path, threads, context: CONTEXT });
+    peers.push(await adapted(system, peer));
+  } catch (error) {
+    await peer?.close();
+    missing.push({ test: 'all', system, reason: error.message });
   }
 }
 
@@ -64,16 +71,22 @@ async function adapted(name, peer) {
     if (reply.error) throw new Error(`${name}: ${reply.error}`);
     return reply.tokensPerSecond;
   };
-  const rate = await ask({ decode: PROBE });
-  const inTime = (tokens, request) => {
+  // A small sample of the same kind tells, once, how long one takes.
+  const rates = new Map();
+  const inTime = async (tokens, request, small) => {
+    const kind = Object.keys(small).join();
+    if (!rates.has(kind)) rates.set(kind, await ask(small));
+    const rate = rates.get(kind);
+    if (rate instanceof Skipped) return rate;
     const seconds = Math.round(tokens / rate);
-    return seconds > LONGEST_SAMPLE ? Promise.resolve(new Skipped(`at ${rate.toFixed(1)} tok/s a sample would take ${seconds} s`)) : ask(request);
+    return seconds > LONGEST_SAMPLE ? new Skipped(`at ${rate.toFixed(1)} tok/s a sample would take ${seconds} s`) : ask(request);
   };
   return {
     name,
-    prefill: (tokens) => inTime(tokens, { prefill: tokens }),
-    decode: atDepth0((tokens) => ask({ decode: Math.max(PROBE, Math.min(tokens, Math.floor(LONGEST_SAMPLE * rate))) })),
-    sessions: (count, tokens) => inTime(count * tokens, { sessions: count, tokens }),
+    version: [peer.version, peer.llama].filter(Boolean).join(', '),
+    prefill: (tokens) => inTime(tokens, { prefill: tokens }, { prefill: PROBE }),
+    decode: atDepth0((tokens) => inTime(tokens, { decode: tokens }, { decode: PROBE })),
+    sessions: (count, tokens) => inTime(count * tokens, { sessions: count, tokens }, { sessions: count, tokens: 2 }),
     close: () => peer.close(),
   };
 }

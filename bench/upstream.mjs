@@ -11,21 +11,26 @@ import { WORK } from '../scripts/run.mjs';
 export const BIN = join(WORK, 'cmake', 'bin');
 
 const CHECKED_TOKENS = 64;
+const CHECKED_TOGETHER = 8;
 
 const completion = (path, tokens, context) => [
   '-m', path, '-dev', 'none', '-p', '', '-n', String(tokens), '--temp', '0', '--ignore-eos', '-no-cnv', '-c', String(context), '--no-display-prompt',
 ];
 
-/** Greedy tokens through the public API are those of llama-completion. */
-export async function checkText(path) {
+/** Greedy tokens through the public API, alone and in eight sessions at once, are those of llama-completion. */
+export async function checkText(path, threads) {
   const { loadModel } = await import('../dist/index.js');
-  const model = await loadModel(path, { devices: ['cpu'], context: 512 });
-  const session = await model.session();
-  const { text } = await session.complete('', { temperature: 0, ignoreEos: true, maxTokens: CHECKED_TOKENS });
+  const model = await loadModel(path, { devices: ['cpu'], threads, context: 512, sequences: 8 });
+  const sessions = await Promise.all(Array.from({ length: 8 }, () => model.session()));
+  const complete = async (session, maxTokens) => (await session.complete('', { temperature: 0, ignoreEos: true, maxTokens })).text;
+  const text = await complete(sessions[0], CHECKED_TOKENS);
+  // A batch rounds otherwise, which tips near-ties sooner or later: the first tokens are what every session must agree on.
+  const start = await complete(sessions[0], CHECKED_TOGETHER);
+  const together = await Promise.all(sessions.map((session) => complete(session, CHECKED_TOGETHER)));
   await model.dispose();
+  for (const each of together) assert.equal(each, start, 'sessions that decode together say what one says alone');
   const upstream = execFileSync(join(BIN, 'llama-completion'), completion(path, CHECKED_TOKENS, 512), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   assert.equal(text.trim(), upstream.trim(), 'greedy tokens are those of llama-completion');
-  return text;
 }
 
 /** The most memory that llama-completion had resident, in bytes: asked for until it ends, and it only ever grows. */

@@ -2,7 +2,7 @@
  * A report as a picture.
  */
 import type { BenchReport, Figure } from './report.js';
-import { show } from './table.js';
+import { printable, show } from './table.js';
 
 const width = 860;
 const labelWidth = 210;
@@ -49,7 +49,7 @@ export function chart(list: readonly Panel[], note: string): string {
     }
     y += 6;
   }
-  parts.push(text(12, (y += 16), note, 'class="n"'));
+  for (const line of wrapped(note)) parts.push(text(12, (y += 16), line, 'class="n"'));
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y + 14}" viewBox="0 0 ${width} ${y + 14}" role="img">
 <style>
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
@@ -62,7 +62,16 @@ ${parts.join('\n')}
 `;
 }
 
+const lineLength = 140; // characters that fit at 11 px
+
+function wrapped(note: string): string[] {
+  return note.split(' ').reduce<string[]>((lines, word) => {
+    const last = lines.at(-1);
+    return last === undefined || last.length + word.length >= lineLength ? [...lines, word] : [...lines.slice(0, -1), `${last} ${word}`];
+  }, []);
+}
+
 function text(x: number, y: number, content: string, attributes = ''): string {
-  const escaped = content.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  const escaped = printable(content).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   return `<text x="${x}" y="${y}"${attributes ? ` ${attributes}` : ''}>${escaped}</text>`;
 }

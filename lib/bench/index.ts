@@ -1,6 +1,6 @@
 /** ternion/bench: how fast a model runs here, beside other programs, in one run. */
 export { benchTests, benchmark } from './benchmark.js';
-export type { BenchOptions, BenchTest } from './benchmark.js';
+export type { BenchOptions, BenchTest, PeerSettings } from './benchmark.js';
 export { chart, panels } from './chart.js';
 export type { Panel } from './chart.js';
 export { machine, readBandwidth } from './machine.js';

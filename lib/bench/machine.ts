@@ -73,7 +73,8 @@ const powercap = '/sys/class/powercap';
 /** Joules that the CPU packages have used since some time, or undefined where the system does not tell. Wraps now and then. */
 export function energyUsed(): number | undefined {
   try {
-    const packages = readdirSync(powercap).filter((name) => /^[a-z-]+:\d+$/.test(name));
+    // Other zones are parts of these, or the same once more.
+    const packages = readdirSync(powercap).filter((name) => /^intel-rapl:\d+$/.test(name) && readFileSync(`${powercap}/${name}/name`, 'utf8').startsWith('package-'));
     if (packages.length === 0) return undefined;
     return packages.reduce((sum, name) => sum + Number(readFileSync(`${powercap}/${name}/energy_uj`, 'utf8')), 0) / 1e6;
   } catch {

@@ -15,7 +15,10 @@ export interface Summary {
 
 /** A {@link Summary} of ratios. */
 export interface Ratio extends Summary {
-  /** The median is within the spread of the control, which compares a system with itself: nothing can be told apart. */
+  /**
+   * Nothing can be told apart: the quartiles lie on both sides of 1, or the median is within the spread of the control,
+   * which compares a system with itself.
+   */
   readonly tie: boolean;
 }
 
@@ -83,5 +86,5 @@ export function pairedRatio(numerator: readonly number[], denominator: readonly 
 /** `ratio` with the verdict that a control of the same run allows: its spread is the distance of its farther quartile from 1. */
 export function judged(ratio: Summary, control: Summary): Ratio {
   const spread = Math.max(Math.abs(control.q1 - 1), Math.abs(control.q3 - 1), Math.abs(control.median - 1));
-  return { ...ratio, tie: Math.abs(ratio.median - 1) <= spread };
+  return { ...ratio, tie: (ratio.q1 <= 1 && ratio.q3 >= 1) || Math.abs(ratio.median - 1) <= spread };
 }

@@ -10,9 +10,13 @@ story fact month lot right study book eye job word business issue side kind head
 line end member law car city community name president team minute idea kid body information back parent face others level
 office door health person art war history party result change morning reason research girl guy moment air teacher force`.split(/\s+/);
 
+/** The shortest prompt: nothing where the vocabulary begins texts with a token of its own, else one word. */
+export async function beginning(model: Model): Promise<string> {
+  return (await count(model, '')) > 0 ? '' : 'The';
+}
+
 /**
- * A text that the model's tokenizer turns into exactly `tokens` tokens, begin token included. Different seeds differ from
- * the first word on, so that no cache holds a part of them.
+ * A text that the model's tokenizer turns into exactly `tokens` tokens, begin token included. Different seeds begin with different words.
  */
 export async function textOf(model: Model, tokens: number, seed: number): Promise<string> {
   let state = (seed * 2654435761 + 12345) >>> 0;

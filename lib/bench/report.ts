@@ -1,6 +1,7 @@
 /**
  * What a benchmark says, as data.
  */
+import type { LoadOptions } from '../load.js';
 import type { Machine } from './machine.js';
 import type { Ratio, Summary } from './measure.js';
 
@@ -39,7 +40,17 @@ export interface BenchReport {
     readonly parameters: number;
     readonly quantization: string;
   };
-  readonly settings: { readonly devices: readonly string[]; readonly threads: number; readonly gpuLayers: number; readonly rounds: number };
+  readonly settings: {
+    readonly devices: readonly string[];
+    readonly threads: number;
+    readonly gpuLayers: number;
+    readonly kv: LoadOptions['kv'];
+    readonly rounds: number;
+    /** Decoded in a sample: alone, and in each of several sessions. */
+    readonly tokens: number;
+    readonly sessionTokens: number;
+  };
+  readonly peers: readonly { readonly name: string; readonly version: string }[];
   /** 10⁹ bytes per second that so many threads read together. */
   readonly readGigabytesPerSecond: Readonly<Record<number, number>>;
   readonly figures: readonly Figure[];

@@ -16,7 +16,8 @@ const loadMs = performance.now() - loading;
 
 const session = await model.session();
 let first = true;
-for await (const chunk of session.complete('', { temperature: 0, ignoreEos: true, maxTokens: tokens, logprobs: 1 })) {
+const { beginning } = await import('./prompt.js');
+for await (const chunk of session.complete(await beginning(model), { temperature: 0, ignoreEos: true, maxTokens: tokens, logprobs: 1 })) {
   if (first && chunk.type === 'logprobs') {
     process.stdout.write('first token\n');
     first = false;

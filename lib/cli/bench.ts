@@ -1,10 +1,10 @@
 /** `ternion bench MODEL`. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { benchTests, benchmark } from '../bench/benchmark.js';
-import type { BenchTest } from '../bench/benchmark.js';
+import type { BenchTest, PeerSettings } from '../bench/benchmark.js';
 import { chart, panels } from '../bench/chart.js';
 import { llamaBatchedBench, llamaBench } from '../bench/peer.js';
-import type { Peer, ProgramOptions } from '../bench/peer.js';
+import type { Peer } from '../bench/peer.js';
 import type { BenchReport } from '../bench/report.js';
 import { changes, table } from '../bench/table.js';
 import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
@@ -40,10 +40,10 @@ alternates with itself (the control) and with the programs that are named. Close
     const path = positionals[0] ?? modelPath({});
     const old = values['compare'] === undefined ? undefined : await readReport(values['compare'] as string);
     const { devices, gpuLayers: layers, threads: threadCount, kv: kvType } = loadOptions(values);
-    const program: ProgramOptions = { path, threads: threadCount, args: devices?.every((id) => id === 'cpu') ? ['-dev', 'none'] : [] };
-    const peers: Peer[] = [
-      ...((values['llama-bench'] as string[] | undefined) ?? []).map((file) => llamaBench(file, { ...program, name: named(file, values['llama-bench']) })),
-      ...((values['llama-batched-bench'] as string[] | undefined) ?? []).map((file) => llamaBatchedBench(file, { ...program, name: named(file, values['llama-batched-bench']) })),
+    const programs = (name: string) => (values[name] as string[] | undefined) ?? [];
+    const peers = (settings: PeerSettings): Peer[] => [
+      ...programs('llama-bench').map((file, _, all) => llamaBench(file, { ...settings, name: named(file, all), signal })),
+      ...programs('llama-batched-bench').map((file, _, all) => llamaBatchedBench(file, { ...settings, name: named(file, all), signal })),
     ];
     const bar = progressBar('measuring');
     try {
@@ -53,9 +53,9 @@ alternates with itself (the control) and with the programs that are named. Close
         prompts: readList(values, 'prompts', 1), depths: readList(values, 'depths', 0), sessions: readList(values, 'sessions', 1),
       });
       bar(1);
-      if (values['svg'] !== undefined) await writeFile(values['svg'] as string, chart(panels(report), `${report.machine.cpu}, ${report.settings.threads} threads; medians with quartiles, tokens per second`));
       console.log(values['json'] === true ? JSON.stringify(report, null, 2) : table(report));
       if (old) (values['json'] === true ? console.error : console.log)(`\n${changes(old, report)}`);
+      if (values['svg'] !== undefined) await writeFile(values['svg'] as string, chart(panels(report), `${report.machine.cpu}, ${report.settings.threads} threads; medians with quartiles, tokens per second`));
     } finally {
       bar(1);
     }
@@ -64,8 +64,8 @@ alternates with itself (the control) and with the programs that are named. Close
 };
 
 // Two builds of one program are told apart by their paths.
-function named(file: string, all: unknown): string | undefined {
-  return (all as string[]).length > 1 ? file : undefined;
+function named(file: string, all: readonly string[]): string | undefined {
+  return all.length > 1 ? file : undefined;
 }
 
 function readTests(value: unknown): BenchTest[] | undefined {
@@ -93,7 +93,7 @@ function whole(values: Parameters<typeof number>[0], name: string): number | und
 async function readReport(path: string): Promise<BenchReport> {
   try {
     const report = JSON.parse(await readFile(path, 'utf8')) as BenchReport;
-    if (report.format === 1 && Array.isArray(report.figures)) return report;
+    if (report.format === 1 && Array.isArray(report.figures) && Array.isArray(report.ratios)) return report;
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${(error as Error).message}`);
   }

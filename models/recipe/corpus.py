@@ -152,13 +152,12 @@ def main():
     a.add_argument("--threads", type=int, default=os.cpu_count())
     o = a.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
-    shape = Shape()
     path = o.out / "tokenizer.json"
     if not path.exists():
-        path.write_text(json.dumps(learn(sample(o.seed, 12000), shape.vocab), ensure_ascii=False))
+        path.write_text(json.dumps(learn(sample(o.seed, 12000), Shape.vocab), ensure_ascii=False))
         print("tokenizer:", len(Tokenizer.load(path).vocab), "tokens", flush=True)
     stages = [{"name": n, "length": l, "rows": s * 8192 // l} for n, l, s in STAGES]
-    (o.out / "plan.json").write_text(json.dumps({"shape": vars(shape), "seed": o.seed, "stages": stages}))
+    (o.out / "plan.json").write_text(json.dumps({"seed": o.seed, "stages": stages}))
     with Pool(o.threads) as pool:
         build(o.out, "heldout", 2048, 64, 2, o.seed + 1000, True, pool)
         for i, s in enumerate(stages):

@@ -1,4 +1,5 @@
-"""Measures a checkpoint and the file made of it: held-out perplexity, and the share of right answers per task.
+"""Measures a member's checkpoint and the file made of it: held-out perplexity, and for the dense one the share of right
+answers per task.
 
 Held-out means: another seed, and names, made-up words and name/value pairs that the training corpus never uses.
 """
@@ -17,12 +18,14 @@ import torch
 import corpus
 import formal
 import tasks
+from members import MEMBERS
 from export import HERE, library, load, read
 from generate import Session, decode
 from model import effective
 from tokenizer import Tokenizer
 from words import Draw
 
+CHECKED_ROWS = 16  # of 2049 tokens, in recipe/heldout
 DISTANCES = {100: 50, 400: 230, 800: 500, 1200: 770, 1500: 960}  # tokens -> words of filler that come near
 
 
@@ -107,14 +110,17 @@ def stories(shape, weights, tok, count, seed=7):
     return out
 
 
-def write_heldout(groups, folder):
-    """The cases as the chat API takes them: messages (and tools) without the answer, and what is expected."""
+def write_heldout(groups, enc, out, folder):
+    """What `npm run models:check` reads: cases as the chat API takes them (messages, and tools, without the answer) with
+    the rendered prompt and what is expected; and rows of held-out tokens for the perplexity."""
     folder.mkdir(exist_ok=True)
+    rows = np.fromfile(out / "heldout.tok", np.uint16).reshape(-1, 2049)[:CHECKED_ROWS]
+    rows.astype("<u2").tofile(folder / "rows.tok")
     lines = {}
     for k, cs in groups.items():
         far = k.startswith("recall")
         for c in cs[:8 if far else 40 if k in ("json", "tool") else 24]:
-            r = {"messages": c["messages"][:-1], **({"tools": c["tools"]} if "tools" in c else {}), "expect": c["expect"],
+            r = {"prompt": enc.render(c, -1, True), "messages": c["messages"][:-1], **({"tools": c["tools"]} if "tools" in c else {}), "expect": c["expect"],
                  **({"distance": int(k[6:])} if far else {})}
             lines.setdefault("recall" if far else k, []).append(json.dumps(r, ensure_ascii=False))
     for k, v in lines.items():
@@ -125,34 +131,34 @@ def main():
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", type=Path, default=HERE / "out")
     a.add_argument("--gguf-py", type=Path)
-    a.add_argument("--file", type=Path, help="measure this GGUF file instead of the checkpoint")
+    a.add_argument("--member", choices=MEMBERS, default="dense")
+    a.add_argument("--file", type=Path, help="the GGUF file to measure after the checkpoint (default: the member's first)")
     a.add_argument("--threads", type=int, default=os.cpu_count())
     a.add_argument("--count", type=int, default=100, help="cases per kind")
     a.add_argument("--rows", type=int, default=64, help="rows of 2048 for the perplexity")
-    a.add_argument("--seed", type=int, default=1001)
+    a.add_argument("--seed", type=int, default=2002)
     a.add_argument("--stories", type=int, default=3)
     a.add_argument("--kinds", help="only these, separated by commas")
     a.add_argument("--show", type=int, default=0, help="wrong answers to show per kind")
-    a.add_argument("--write-heldout", action="store_true")
+    a.add_argument("--write-heldout", action="store_true", help="write recipe/heldout, which tests read (member dense)")
     o = a.parse_args()
+    o.file = o.file or HERE.parent / list(MEMBERS[o.member].files.values())[0]
     torch.set_num_threads(o.threads)
     tok = Tokenizer.load(o.out / "tokenizer.json")
     enc = corpus.Encoder(tok)
-    groups = cases(o.seed, enc, o.count)
+    groups = cases(o.seed, enc, o.count) if o.member == "dense" else {}
     if o.write_heldout:
-        write_heldout(groups, HERE / "heldout")
-    shape, params, _ = load(o.out / "checkpoint.pt")
-    trained = effective(params, torch.float32)
+        write_heldout(groups, enc, o.out, HERE / "heldout")
+    shape, params, _ = load(o.out, o.member)
+    trained = effective(shape, params, torch.float32)
     result = {}
     if o.rows:
         result["perplexity_trained"] = perplexity(shape, trained, o.out, o.rows)
         print("held-out perplexity as trained:", round(result["perplexity_trained"], 4), flush=True)
-    weights = trained
-    if o.file:
-        shape, weights = read(library(o.gguf_py), o.file)
-        if o.rows:
-            result["perplexity_file"] = perplexity(shape, weights, o.out, o.rows)
-            print("held-out perplexity of the file:", round(result["perplexity_file"], 4), flush=True)
+    shape, weights = read(library(o.gguf_py), o.file)
+    if o.rows:
+        result["perplexity_file"] = perplexity(shape, weights, o.out, o.rows)
+        print("held-out perplexity of the file:", round(result["perplexity_file"], 4), flush=True)
     for k, cs in groups.items():
         if o.kinds and k not in o.kinds.split(","):
             continue
@@ -166,10 +172,11 @@ def main():
                 print(f"  wrong [{k}] asked {c['messages'][-2]['content'][-160:]!r}\n    want {c['expect']!r}\n    got  {text!r}")
         result[k] = good / len(cs)
         print(f"{k}: {good}/{len(cs)} = {100 * good / len(cs):.1f} % ({time.time() - t:.0f} s)", flush=True)
-    result["stories"] = stories(shape, weights, tok, o.stories)
-    for s in result["stories"]:
-        print("---\n" + s)
-    (o.out / "evaluation.json").write_text(json.dumps(result, indent=1, ensure_ascii=False))
+    if groups:
+        result["stories"] = stories(shape, weights, tok, o.stories)
+        for s in result["stories"]:
+            print("---\n" + s)
+    (o.out / f"evaluation-{o.member}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

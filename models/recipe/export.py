@@ -1,4 +1,7 @@
-"""Writes the checkpoint as GGUF: ternary matrices in TQ2_0 (lossless), the tied embedding in Q8_0, norms in F32.
+"""Writes a member's checkpoint as GGUF files.
+
+TQ2_0: ternary matrices (lossless) with the tied embedding in Q8_0. F16: the same matrices, equally exact, with the
+embedding in F16. Q8_0: all of them in Q8_0. Norms and routers are F32 everywhere.
 
 The GGUF library is the one of the llama.cpp source: --gguf-py, or the source named by
 TERNION_LLAMA_SOURCE, or the repository's own copy under vendor/llama.
@@ -12,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import Shape, describe, effective, is_ternary
+from members import MEMBERS
+from model import Shape, describe, effective, is_matrix
 from tokenizer import SPECIAL, Tokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -29,19 +33,29 @@ def library(path=None):
     raise SystemExit("gguf-py not found: set TERNION_LLAMA_SOURCE to a llama.cpp source, or give --gguf-py")
 
 
-def load(checkpoint):
-    c = torch.load(checkpoint, map_location="cpu")
+def load(out, member):
+    c = torch.load(out / f"{member}.pt", map_location="cpu")
     return Shape(**c["shape"]), c["params"], c
 
 
-def write(gguf, shape, params, tok, template, path, name):
+def pack(gguf, name, a, kind):
+    """The array as kind stores it. What is ternary must not change."""
+    T = gguf.GGMLQuantizationType[kind]
+    q = gguf.quants.quantize(a, T)
+    if kind != "Q8_0" and not np.array_equal(gguf.quants.dequantize(q, T), a):
+        raise SystemExit(f"{name} is not lossless in {kind}")
+    return q, T
+
+
+def write(gguf, shape, params, tok, template, path, member, kind):
     T = gguf.GGMLQuantizationType
-    w = gguf.GGUFWriter(str(path), "llama")
-    w.add_name(name)
-    w.add_description("A small ternary llama trained on generated tales and tasks")
+    arch = "ernie4_5-moe" if shape.experts else "llama"
+    w = gguf.GGUFWriter(str(path), arch)
+    w.add_name(member.title)
+    w.add_description(member.about)
     w.add_license("mit")
     w.add_languages(["en"])
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_TQ2_0)
+    w.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     w.add_context_length(shape.context)
     w.add_embedding_length(shape.dim)
@@ -53,6 +67,12 @@ def write(gguf, shape, params, tok, template, path, name):
     w.add_rope_freq_base(shape.theta)
     w.add_layer_norm_rms_eps(shape.eps)
     w.add_vocab_size(shape.vocab)
+    if shape.experts:
+        w.add_expert_count(shape.experts)
+        w.add_expert_used_count(shape.experts_used)
+        w.add_expert_feed_forward_length(shape.expert_ff)
+        w.add_interleave_moe_layer_step(1)
+        w.add_leading_dense_block_count(shape.dense_lead)
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
     w.add_token_list(tok.vocab)
@@ -66,15 +86,14 @@ def write(gguf, shape, params, tok, template, path, name):
     w.add_add_bos_token(True)
     w.add_add_eos_token(False)
     w.add_chat_template(template)
-    for n, p in effective(params, torch.float32).items():
+    for n, p in effective(shape, params, torch.float32).items():
         a = p.numpy()
-        if is_ternary(n):
-            q = gguf.quants.quantize(a, T.TQ2_0)
-            if not np.array_equal(gguf.quants.dequantize(q, T.TQ2_0), a):
-                raise SystemExit(f"{n} is not lossless in TQ2_0")
-            w.add_tensor(n + ".weight", q, raw_dtype=T.TQ2_0)
+        if is_matrix(n):
+            q, t = pack(gguf, n, a, kind)
+            w.add_tensor(n + ".weight", q, raw_dtype=t)
         elif n == "token_embd":
-            w.add_tensor(n + ".weight", gguf.quants.quantize(a, T.Q8_0), raw_dtype=T.Q8_0)
+            t = T.F16 if kind == "F16" else T.Q8_0
+            w.add_tensor(n + ".weight", gguf.quants.quantize(a, t), raw_dtype=t)
         else:
             w.add_tensor(n + ".weight", a.astype(np.float32))
     w.write_header_to_file()
@@ -86,11 +105,13 @@ def write(gguf, shape, params, tok, template, path, name):
 def read(gguf, path):
     """Shape and float32 weights as the file holds them."""
     r = gguf.GGUFReader(str(path))
-    get = lambda k: r.fields[k].contents()
-    shape = Shape(vocab=get("llama.vocab_size"), dim=get("llama.embedding_length"), ff=get("llama.feed_forward_length"),
-                  layers=get("llama.block_count"), heads=get("llama.attention.head_count"),
-                  kv_heads=get("llama.attention.head_count_kv"), context=get("llama.context_length"),
-                  theta=float(get("llama.rope.freq_base")), eps=float(get("llama.attention.layer_norm_rms_epsilon")))
+    arch = r.fields["general.architecture"].contents()
+    get = lambda k, *other: r.fields[f"{arch}.{k}"].contents() if f"{arch}.{k}" in r.fields else other[0]
+    shape = Shape(vocab=get("vocab_size"), dim=get("embedding_length"), ff=get("feed_forward_length"), layers=get("block_count"),
+                  heads=get("attention.head_count"), kv_heads=get("attention.head_count_kv"), context=get("context_length"),
+                  theta=float(get("rope.freq_base")), eps=float(get("attention.layer_norm_rms_epsilon")),
+                  experts=get("expert_count", 0), experts_used=get("expert_used_count", 0),
+                  expert_ff=get("expert_feed_forward_length", 0), dense_lead=get("leading_dense_block_count", 0))
     w = {}
     for t in r.tensors:
         a = gguf.quants.dequantize(t.data, t.tensor_type)
@@ -102,17 +123,22 @@ def main():
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", type=Path, default=HERE / "out")
     a.add_argument("--gguf-py", type=Path)
-    a.add_argument("--file", type=Path, default=HERE.parent / "tern-5m-tq2_0.gguf")
+    a.add_argument("--member", choices=MEMBERS, default="dense")
+    a.add_argument("--to", type=Path, default=HERE.parent, help="folder of the files")
     o = a.parse_args()
     gguf = library(o.gguf_py)
-    shape, params, c = load(o.out / "checkpoint.pt")
+    member = MEMBERS[o.member]
+    shape, params, c = load(o.out, o.member)
     tok = Tokenizer.load(o.out / "tokenizer.json")
-    tmp = o.file.with_suffix(".tmp")
-    write(gguf, shape, params, tok, (HERE / "chat_template.jinja").read_text().rstrip("\n"), tmp, "Tern 5M")
-    os.replace(tmp, o.file)
-    data = o.file.read_bytes()
-    print(f"{o.file.name}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}, step {c['step']} of {c['steps']}, "
-          f"{describe(shape)['parameters']} parameters")
+    template = (HERE / "chat_template.jinja").read_text().rstrip("\n")
+    for kind, name in member.files.items():
+        file = o.to / name
+        tmp = file.with_suffix(".tmp")
+        write(gguf, shape, params, tok, template, tmp, member, kind)
+        os.replace(tmp, file)
+        data = file.read_bytes()
+        print(f"{file.name}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}, step {c['step']} of {c['steps']}, "
+              f"{describe(shape)['parameters']} parameters")
 
 
 if __name__ == "__main__":

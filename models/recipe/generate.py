@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from model import rope, rope_tables
+from model import mixture, rope, rope_tables
 
 
 def norm(x, g, eps):
@@ -38,6 +38,9 @@ class Session:
             p_ = torch.softmax(q.transpose(0, 1) @ k * s.head ** -0.5 + mask, -1)
             x = x + (p_ @ v).transpose(0, 1).reshape(L, s.dim) @ w[p + "attn_output"].t()
             h = norm(x, w[p + "ffn_norm"], s.eps)
+            if s.mixture(i):
+                x = x + mixture(s, h, w, p)[0]
+                continue
             x = x + (F.silu(h @ w[p + "ffn_gate"].t()) * (h @ w[p + "ffn_up"].t())) @ w[p + "ffn_down"].t()
         self.n = e
         x = norm(x if every else x[-1:], w["output_norm"], s.eps)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Remakes the embedded model from nothing: corpus, tokenizer, training, file, measurements.
-# Interrupted, it goes on from the newest checkpoint. THREADS: cores to use (default: all).
+# Remakes the trained models from nothing: corpus, tokenizer, training, files, measurements.
+# Interrupted, it goes on from the newest checkpoints. THREADS: cores to use (default: all). MEMBERS: only these.
 set -eu
 cd "$(dirname "$0")"
 PYTHON=${PYTHON:-/usr/bin/python3}
@@ -20,6 +20,13 @@ fi
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=67108864
 export OMP_NUM_THREADS="$THREADS" PYTHONDONTWRITEBYTECODE=1
 "$PYTHON" corpus.py --seed "$SEED" --threads "$THREADS"
-"$PYTHON" train.py --seed "$SEED" --threads "$THREADS"
-"$PYTHON" export.py
-"$PYTHON" evaluate.py --threads "$THREADS" --file ../tern-5m-tq2_0.gguf --write-heldout
+for member in ${MEMBERS:-dense sherry moe draft}; do
+  "$PYTHON" train.py --member "$member" --seed "$SEED" --threads "$THREADS"
+  "$PYTHON" export.py --member "$member"
+done
+for member in ${MEMBERS:-dense sherry moe draft}; do
+  heldout=
+  if [ "$member" = dense ]; then heldout=--write-heldout; fi
+  "$PYTHON" evaluate.py --member "$member" --threads "$THREADS" $heldout
+done
+echo "the models of random weights are made by: node models/recipe/random.mjs"

@@ -1,4 +1,4 @@
-"""The network: a llama whose linear weights are ternary.
+"""The network: a llama whose linear weights are ternary, with or without a mixture of experts.
 
 Everything is written for one or two CPU cores: bfloat16 matrix products, the
 weights quantised once per step (not once per use), and three hand-written
@@ -25,10 +25,18 @@ class Shape:
     context: int = 2048
     theta: float = 50000.0
     eps: float = 1e-5
+    weights: str = "ternary"  # of the layers' matrices: ternary, sherry or float
+    experts: int = 0
+    experts_used: int = 0
+    expert_ff: int = 0
+    dense_lead: int = 0  # with experts: the layers from this one on have them
 
     @property
     def head(self):
         return self.dim // self.heads
+
+    def mixture(self, layer):
+        return self.experts > 0 and layer >= self.dense_lead
 
 
 def ternarise(w):
@@ -42,8 +50,24 @@ def ternarise(w):
     return (b / d).round_().clamp_(-1, 1).mul_(d).reshape(w.shape)
 
 
+def sherry(w):
+    """One zero in every four weights, the others -d or +d, as STQ1_0 stores them.
+
+    A group is weight i, i+16, i+32, i+48 of a run of 64; the least of the four becomes the zero. d, one per block
+    of 256, is the mean magnitude of the kept ones, rounded as in ternarise().
+    """
+    b = w.reshape(-1, BLOCK // 64, 4, 16)
+    m = b.abs()
+    kept = torch.ones_like(m).scatter_(2, m.argmin(2, keepdim=True), 0.0)
+    d = (m * kept).sum((1, 2, 3), keepdim=True).div_(BLOCK * 3 // 4).bfloat16().float().clamp_(min=2.0 ** -14)
+    return torch.where(b < 0, -d, d).mul_(kept).reshape(w.shape)
+
+
+ROUND = {"ternary": ternarise, "sherry": sherry, "float": lambda w: w}
+
+
 def parameter_shapes(s):
-    """Name -> shape; linear weights are [out, in], the names are GGUF's without suffix."""
+    """Name -> shape; linear weights are [out, in] (experts [expert, out, in]), the names are GGUF's without suffix."""
     kv = s.kv_heads * s.head
     shapes = {"token_embd": (s.vocab, s.dim), "output_norm": (s.dim,)}
     for i in range(s.layers):
@@ -54,14 +78,21 @@ def parameter_shapes(s):
         shapes[p + "attn_v"] = (kv, s.dim)
         shapes[p + "attn_output"] = (s.dim, s.dim)
         shapes[p + "ffn_norm"] = (s.dim,)
-        shapes[p + "ffn_gate"] = (s.ff, s.dim)
-        shapes[p + "ffn_up"] = (s.ff, s.dim)
-        shapes[p + "ffn_down"] = (s.dim, s.ff)
+        if s.mixture(i):
+            shapes[p + "ffn_gate_inp"] = (s.experts, s.dim)
+            shapes[p + "ffn_gate_exps"] = (s.experts, s.expert_ff, s.dim)
+            shapes[p + "ffn_up_exps"] = (s.experts, s.expert_ff, s.dim)
+            shapes[p + "ffn_down_exps"] = (s.experts, s.dim, s.expert_ff)
+        else:
+            shapes[p + "ffn_gate"] = (s.ff, s.dim)
+            shapes[p + "ffn_up"] = (s.ff, s.dim)
+            shapes[p + "ffn_down"] = (s.dim, s.ff)
     return shapes
 
 
-def is_ternary(name):
-    return "attn_" in name and "norm" not in name or name.split(".")[-1] in ("ffn_gate", "ffn_up", "ffn_down")
+def is_matrix(name):
+    """The layers' linear weights, which the file holds rounded; not embedding, norms and router."""
+    return name.startswith("blk.") and not name.endswith(("norm", "ffn_gate_inp"))
 
 
 def init(s, seed):
@@ -71,16 +102,16 @@ def init(s, seed):
         if name.endswith("norm"):
             out[name] = torch.ones(shape)
         else:
-            std = 0.05 if name == "token_embd" else 0.5 / math.sqrt(shape[1])
-            if name.endswith(("attn_output", "ffn_down")):
+            std = 0.05 if name == "token_embd" else 0.5 / math.sqrt(shape[-1])
+            if name.endswith(("attn_output", "ffn_down", "ffn_down_exps")):
                 std *= 0.5
             out[name] = torch.randn(shape, generator=g) * std
     return out
 
 
-def effective(params, dtype=torch.bfloat16):
-    """The weights a forward pass uses: ternary where the file is ternary."""
-    return {n: (ternarise(p) if is_ternary(n) else p).to(torch.float32 if n.endswith("norm") else dtype)
+def effective(s, params, dtype=torch.bfloat16):
+    """The weights a forward pass uses: rounded where the file's are."""
+    return {n: (ROUND[s.weights](p) if is_matrix(n) else p).to(torch.float32 if n.endswith(("norm", "ffn_gate_inp")) else dtype)
             for n, p in params.items()}
 
 
@@ -200,8 +231,35 @@ def rope(x, cos, sin, out_dtype):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).to(out_dtype)
 
 
-def trunk(s, w, tokens, cos, sin):
-    """Training forward: tokens [batch, length] -> final normed state [batch*length, dim]."""
+def route(s, h, router):
+    """h [tokens, dim] -> experts [tokens, used], their weights (softmax over the used ones), and all probabilities."""
+    probs = torch.softmax(h.float() @ router.t(), -1)
+    share, chosen = probs.topk(s.experts_used, -1)
+    return chosen, share / share.sum(-1, keepdim=True), probs
+
+
+def mixture(s, h, w, p):
+    """The experts' sum for h [tokens, dim], and a balance term: 1 when every expert gets its equal part."""
+    chosen, share, probs = route(s, h, w[p + "ffn_gate_inp"])
+    order = chosen.flatten().argsort(stable=True)  # (token, slot) pairs, by expert
+    counts = torch.bincount(chosen.flatten(), minlength=s.experts)
+    token = order // s.experts_used
+    parts = []
+    for e, rows in enumerate(token.split(counts.tolist())):
+        x = h[rows]
+        g = GatedUnit.apply(x @ w[p + "ffn_gate_exps"][e].t(), x @ w[p + "ffn_up_exps"][e].t())
+        parts.append(g @ w[p + "ffn_down_exps"][e].t())
+    out = torch.zeros(h.shape, dtype=torch.float32)
+    out = out.index_add(0, token, torch.cat(parts).float() * share.flatten()[order, None])
+    balance = s.experts * (counts / counts.sum() * probs.mean(0)).sum()
+    return out, balance
+
+
+def trunk(s, w, tokens, cos, sin, balance=None):
+    """Training forward: tokens [batch, length] -> final normed state [batch*length, dim].
+
+    balance: a list that takes each mixture's balance term.
+    """
     B, L = tokens.shape
     dt = w["token_embd"].dtype
     H, K, D = s.heads, s.kv_heads, s.head
@@ -218,6 +276,12 @@ def trunk(s, w, tokens, cos, sin):
         o = CausalAttention.apply(q, k, v).view(B, H, L, D).transpose(1, 2).reshape(B * L, s.dim)
         x = x + o @ w[p + "attn_output"].t()
         h = RMSNorm.apply(x, w[p + "ffn_norm"], s.eps, dt)
+        if s.mixture(i):
+            y, b = mixture(s, h, w, p)
+            x = x + y
+            if balance is not None:
+                balance.append(b)
+            continue
         g = GatedUnit.apply(h @ w[p + "ffn_gate"].t(), h @ w[p + "ffn_up"].t())
         x = x + g @ w[p + "ffn_down"].t()
     return RMSNorm.apply(x, w["output_norm"], s.eps, dt)

@@ -144,12 +144,14 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
     }
 
     // A pooled text must lie in one ubatch; several short ones share it.
-    const uint32_t ubatch = static_cast<uint32_t>(std::max<size_t>(longest, 512));
     const uint32_t sequences = static_cast<uint32_t>(std::min<size_t>(inputs.size(), 16));
+    // Of sequences that do not divide a ubatch, upstream reserves a graph for more tokens than outputs, and asserts.
+    const uint32_t ubatch = (static_cast<uint32_t>(std::max<size_t>(longest, 512)) + sequences - 1) / sequences * sequences;
     llama_context_params params = llama_context_default_params();
     params.n_ctx = ubatch;
     params.n_batch = params.n_ubatch = ubatch;
     params.n_seq_max = sequences;
+    params.kv_unified = true; // a cache for each sequence would cut texts of unlike lengths into several ubatches
     params.n_threads = params.n_threads_batch = threads_;
     params.embeddings = true;
     const bool unspecified = model_->info().pooling == "unspecified" || model_->info().pooling == "none";

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Skipped, benchmark, llamaBatchedBench, llamaBench, readBandwidth } from '../../dist/bench/index.js';
+import type { Peer, PeerSettings } from '../../dist/bench/index.js';
 import { Subject } from '../../dist/bench/subject.js';
 
 const model = 'models/tern-5m-tq2_0.gguf';
@@ -15,11 +16,19 @@ const cli = (...args: string[]) => spawnSync(process.execPath, ['dist/cli/main.j
 describe('benchmark', () => {
   test('measures every group, beside upstream and a peer of the caller', { timeout: 120_000 }, async () => {
     const seen: string[] = [];
-    const peers = [
-      llamaBench(`${bin}/llama-bench`, { path: model, threads: 1, args: ['-dev', 'none'] }),
-      llamaBatchedBench(`${bin}/llama-batched-bench`, { path: model, threads: 1, args: ['-dev', 'none'] }),
-      { name: 'half', decode: (tokens: number, depth: number) => Promise.resolve(depth > 0 ? new Skipped('shallow') : tokens) },
-    ];
+    let closed = 0;
+    const peers = (settings: PeerSettings): Peer[] => {
+      expect(settings).toEqual({ path: model, threads: 1, devices: ['cpu'], gpuLayers: 0, kv: undefined });
+      return [
+        llamaBench(`${bin}/llama-bench`, settings),
+        llamaBatchedBench(`${bin}/llama-batched-bench`, settings),
+        {
+          name: 'half', version: '0.5',
+          decode: (tokens, depth) => Promise.resolve(depth > 0 ? new Skipped('shallow') : tokens),
+          close: () => Promise.resolve(void closed++),
+        },
+      ];
+    };
     const report = await benchmark(model, { ...small, prompts: [16], depths: [0, 32, 4096], sessions: [2], peers, onProgress: (_, what) => seen.push(what) });
     const figure = (name: string, system = 'ternion') => report.figures.find((each) => each.test === name && each.system === system)?.median ?? 0;
     for (const name of ['import', 'load, mapped', 'process start to first token', 'peak resident memory', 'prefill 16', 'decode', 'decode at 32', '2 sessions', 'abort during a prefill of 2000']) {
@@ -35,6 +44,9 @@ describe('benchmark', () => {
     expect(report.figures.some(({ system }) => system === '1 thread, main thread busy')).toBe(true);
     expect(figure('peak resident memory')).toBeGreaterThan(20e6);
     expect(new Set(seen)).toContain('decode at 32');
+    expect(report.peers).toContainEqual({ name: 'half', version: '0.5' });
+    expect(report.settings).toMatchObject({ threads: 1, tokens: 8, kv: 'f16' });
+    expect(closed).toBe(1);
     expect(JSON.parse(JSON.stringify(report))).toEqual(report);
   });
 
@@ -44,15 +56,34 @@ describe('benchmark', () => {
     await expect(benchmark(model, { ...small, tests: ['speed' as never] })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
     await expect(benchmark('nowhere.gguf', small)).rejects.toMatchObject({ code: 'ERR_MODEL_NOT_FOUND' });
     await expect(benchmark('package.json', small)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
-    const peers = [llamaBench(join(folder, 'no-such-program'), { path: model })];
-    await expect(benchmark(model, { ...small, tests: ['decode'], depths: [0], peers })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
-    const failing = [llamaBench(process.execPath, { path: model })];
-    await expect(benchmark(model, { ...small, tests: ['decode'], depths: [0], peers: failing })).rejects.toMatchObject({ code: 'ERR_INTERNAL' });
+    const decodeWith = (...peers: Peer[]) => benchmark(model, { ...small, tests: ['decode'], depths: [0], peers: () => peers });
+    const settings = { path: model, threads: 1, devices: ['cpu'], gpuLayers: 0, kv: undefined };
+    await expect(decodeWith(llamaBench(join(folder, 'no-such-program'), settings))).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
+    await expect(decodeWith(llamaBench(process.execPath, settings))).rejects.toMatchObject({ code: 'ERR_INTERNAL' });
+    await expect(decodeWith({ name: 'ternion' })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
+    await expect(decodeWith({ name: 'nothing', decode: () => Promise.resolve(NaN) })).rejects.toMatchObject({ code: 'ERR_INTERNAL' });
   });
 
-  test('can be aborted', async () => {
-    const signal = AbortSignal.timeout(300);
-    await expect(benchmark(model, { ...small, rounds: 1000, tests: ['decode'], signal })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+  test('closes its peers after an error', async () => {
+    let closed = false;
+    const broken = { name: 'broken', decode: () => Promise.reject(new Error('broken')), close: () => Promise.resolve(void (closed = true)) };
+    await expect(benchmark(model, { ...small, tests: ['decode'], depths: [0], peers: () => [broken] })).rejects.toThrow('broken');
+    expect(closed).toBe(true);
+  });
+
+  test.each(['startup', 'decode', 'sessions'] as const)('can be aborted during %s', async (group) => {
+    const controller = new AbortController();
+    const run = benchmark(model, { ...small, rounds: 1000, tests: [group], signal: controller.signal, onProgress: () => setTimeout(() => controller.abort(), 100) });
+    await expect(run).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+  });
+
+  test('an abort ends a program that is running', { timeout: 20_000 }, async () => {
+    const controller = new AbortController();
+    const sleeper = join(folder, 'sleeper');
+    writeFileSync(sleeper, '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+    const peers = (settings: PeerSettings) => [llamaBench(sleeper, { ...settings, signal: controller.signal })];
+    const run = benchmark(model, { ...small, tests: ['decode'], depths: [0], peers, signal: controller.signal, onProgress: (fraction) => fraction > 0.3 && setTimeout(() => controller.abort(), 300) });
+    await expect(run).rejects.toMatchObject({ code: 'ERR_ABORTED' });
   });
 
   test('greedy text that differs between samples is an error, not a figure', async () => {

@@ -45,6 +45,8 @@ describe('figures', () => {
     expect(judged(summarize([1.02]), control).tie).toBe(true);
     expect(judged(summarize([1.03]), control).tie).toBe(false);
     expect(judged(summarize([0.97]), control).tie).toBe(false);
+    // Nor what swings around 1 by itself.
+    expect(judged(summarize([0.8, 0.9, 1.2, 1.3]), control).tie).toBe(true);
   });
 });
 
@@ -54,7 +56,8 @@ describe('reports', () => {
     format: 1,
     machine: { cpu, cores: 2, memoryGiB: 8, os: 'linux', node: 'v20', engine: {}, date: '2026-01-01T00:00:00.000Z' },
     model: { name: 'A <b> & "c"', file: 'a.gguf', bytes: 2 ** 20, parameters: 1e6, quantization: 'TQ2_0' },
-    settings: { devices: ['cpu'], threads: 2, gpuLayers: 0, rounds: 2 },
+    settings: { devices: ['cpu'], threads: 2, gpuLayers: 0, kv: 'f16', rounds: 2, tokens: 8, sessionTokens: 8 },
+    peers: [],
     readGigabytesPerSecond: { 1: 10, 2: 20 },
     figures: [figure('ternion', ours), figure('ternion, again', ours), figure('other', [50, 50])],
     ratios: [{ test: 'decode', system: 'ternion', to: 'other', ...judged(pairedRatio(ours, [50, 50]), summarize([1])) }],
@@ -63,7 +66,7 @@ describe('reports', () => {
 
   test('the table has every figure, the ratio and what is missing', () => {
     const text = table(report([100, 100]));
-    expect(text).toContain('ternion = 2.000 × other');
+    expect(text).toContain('ternion = 2.000 × other (2.000 to 2.000)');
     expect(text).toContain('not measured: the model was trained for 2048 tokens');
     expect(text).toContain('10 GB/s with 1 thread, 20 GB/s with 2 threads');
   });
