@@ -10,6 +10,8 @@ story fact month lot right study book eye job word business issue side kind head
 line end member law car city community name president team minute idea kid body information back parent face others level
 office door health person art war history party result change morning reason research girl guy moment air teacher force`.split(/\s+/);
 
+const longestOff = 16;
+
 /** The shortest prompt: nothing where the vocabulary begins texts with a token of its own, else one word. */
 export async function beginning(model: Model): Promise<string> {
   return (await count(model, '')) > 0 ? '' : 'The';
@@ -26,11 +28,14 @@ export async function textOf(model: Model, tokens: number, seed: number): Promis
   };
   let text = word();
   while ((await count(model, text)) < tokens) text += ` ${Array.from({ length: Math.max(1, tokens >> 3) }, word).join(' ')}`;
-  // Cut after a token and count again: where the cut falls inside a word, the tokenizer may merge it differently.
+  // Cut after a token and count again: some vocabularies put a space before a text, and a cut inside a word may be merged
+  // with what comes before it.
   const ids = await model.tokenize(text, { bos: true });
-  for (let length = tokens; length < tokens + 16; length++) {
-    const cut = await model.detokenize(ids.subarray(0, length));
-    if ((await count(model, cut)) === tokens) return cut;
+  for (let off = 0; off <= longestOff; off++) {
+    for (const length of [tokens - off, tokens + off]) {
+      const cut = (await model.detokenize(ids.subarray(0, length))).trim();
+      if ((await count(model, cut)) === tokens) return cut;
+    }
   }
   throw new TernionError('ERR_INTERNAL', `no text of exactly ${tokens} tokens was found with the vocabulary of ${model.path}`);
 }

@@ -3,8 +3,11 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { presets, synthesize } from '../../dist/gguf/index.js';
+import { loadModel } from '../../dist/index.js';
 import { Skipped, benchmark, llamaBatchedBench, llamaBench, readBandwidth } from '../../dist/bench/index.js';
 import type { Peer, PeerSettings } from '../../dist/bench/index.js';
+import { beginning, textOf } from '../../dist/bench/prompt.js';
 import { Subject } from '../../dist/bench/subject.js';
 
 const model = 'models/tern-5m-tq2_0.gguf';
@@ -92,6 +95,22 @@ describe('benchmark', () => {
     await expect(subject.decode(8)).rejects.toThrow('greedy text differs');
     await subject.close();
   });
+});
+
+test.each([
+  ['models/tern-5m-tq2_0.gguf', undefined, 0], // byte-level BPE with a begin token
+  ['S', 'vendor/llama/models/ggml-vocab-llama-spm.gguf', 32_000], // SentencePiece: a space before every text
+  ['S', 'vendor/llama/models/ggml-vocab-qwen2.gguf', 151_936], // no begin token
+])('prompts of an exact length with the vocabulary of %s, %s', async (name, tokenizer, vocabulary) => {
+  const path = tokenizer === undefined ? name : join(folder, 'vocabulary.gguf');
+  if (tokenizer !== undefined) await synthesize(path, { ...presets.S.shape, layers: 1, vocabulary }, { types: presets.S.types, tokenizer });
+  const loaded = await loadModel(path, { devices: ['cpu'], context: 64 });
+  for (const tokens of [2, 16, 128, 512]) {
+    for (const seed of [1, 2, 87, 88]) expect((await loaded.tokenize(await textOf(loaded, tokens, seed), { bos: true })).length).toBe(tokens);
+  }
+  const session = await loaded.session();
+  expect((await session.complete(await beginning(loaded), { maxTokens: 1, ignoreEos: true })).usage.generated).toBe(1);
+  await loaded.dispose();
 });
 
 test('readBandwidth reads memory', async () => {
