@@ -18,7 +18,8 @@ import { checkText, completionMemory } from './upstream.mjs';
 
 const MODELS = [...SHAPES, 'embedded'];
 // Long enough to outlast the scheduler's whims, short enough for many rounds.
-const TOKENS = { S: 512, M: 128, embedded: 512 };
+const TOKENS = { S: 1024, M: 128, embedded: 512 };
+const SESSION_TOKENS = { S: 256, M: 32, embedded: 64 };
 // The embedded model is there for what a process takes to start.
 const TESTS = { embedded: ['startup'] };
 const THREADS = 2;
@@ -63,7 +64,7 @@ await main(async (args) => {
     const memory = tests.includes('startup') ? await completionMemory(path, { tokens: startupTokens, context: startupContext, threads: THREADS }) : undefined;
     const missing = [];
     const report = await benchmark(path, {
-      devices: ['cpu'], threads: THREADS, rounds, tests, tokens: TOKENS[model],
+      devices: ['cpu'], threads: THREADS, rounds, tests, tokens: TOKENS[model], sessionTokens: SESSION_TOKENS[model],
       peers: values.peers && tests.some((test) => test !== 'startup') ? (settings) => openPeers(settings, { forks: values['llama-bench'], missing }) : undefined,
       onProgress: (fraction, what) => status(`${model}, ${what} ${Math.floor(100 * fraction)} %`),
     });

@@ -9,7 +9,7 @@ import { openServer } from './server.mjs';
 import { BIN } from './upstream.mjs';
 
 // Of one conversation; what is measured of the other bindings and of the server fits.
-const CONTEXT = 1024;
+const CONTEXT = 1280;
 const SESSIONS = 16;
 
 /**

@@ -280,7 +280,7 @@ export interface NativeInspection {
   readonly alignment: number;
   readonly dataOffset: number;
   readonly fileBytes: number;
-  /** Values of arrays longer than 64 are cut; `length` has the true one. 64-bit integers outside the safe range are bigint. */
+  /** Values of arrays of texts longer than 64, and of numbers longer than 1024, are cut to 64; `length` has the true one. 64-bit integers outside the safe range are bigint. */
   readonly metadata: readonly {
     readonly key: string;
     readonly type: string;

@@ -39,6 +39,8 @@ export interface BenchOptions extends SubjectOptions {
   readonly depths?: readonly number[] | undefined;
   /** Tokens to decode in a sample. Default 128. */
   readonly tokens?: number | undefined;
+  /** Tokens that each of several sessions decodes in a sample. Default 64. */
+  readonly sessionTokens?: number | undefined;
   /** Numbers of sessions that decode together. Default 1, 2, 8 and 16. */
   readonly sessions?: readonly number[] | undefined;
   /** Opens the systems that are measured in the same rounds; called once ternion's start has been measured. They are closed at the end. */
@@ -49,7 +51,6 @@ export interface BenchOptions extends SubjectOptions {
 }
 
 const abortedPrefill = 2000;
-const sessionTokens = 64;
 
 /**
  * Measures a model: every test alternates between ternion, ternion again (the control) and the peers. Close other work
@@ -59,7 +60,7 @@ const sessionTokens = 64;
  * two samples or a program fails.
  */
 export async function benchmark(path: string, options: BenchOptions = {}): Promise<BenchReport> {
-  for (const key of ['rounds', 'tokens'] as const) {
+  for (const key of ['rounds', 'tokens', 'sessionTokens'] as const) {
     if (options[key] !== undefined) whole(key, options[key], 1);
   }
   for (const [key, minimum] of [['prompts', 1], ['depths', 0], ['sessions', 1]] as const) {
@@ -79,6 +80,7 @@ class Benchmark {
   readonly #recorder: Recorder;
   readonly #rounds: number;
   readonly #tokens: number;
+  readonly #sessionTokens: number;
   #trained = 0;
   #peers: readonly Peer[] = [];
 
@@ -88,6 +90,7 @@ class Benchmark {
   ) {
     this.#rounds = options.rounds ?? 5;
     this.#tokens = options.tokens ?? 128;
+    this.#sessionTokens = options.sessionTokens ?? 64;
     this.#recorder = new Recorder({ rounds: this.#rounds, signal: options.signal, onProgress: options.onProgress });
   }
 
@@ -115,7 +118,7 @@ class Benchmark {
       format: 1,
       machine: machine(),
       model: { ...model, file: basename(path) },
-      settings: { ...settings, kv: options.kv ?? 'f16', rounds: this.#rounds, tokens: this.#tokens, sessionTokens },
+      settings: { ...settings, kv: options.kv ?? 'f16', rounds: this.#rounds, tokens: this.#tokens, sessionTokens: this.#sessionTokens },
       peers: this.#peers.map(({ name, version }) => ({ name, version: version ?? 'unknown' })),
       readGigabytesPerSecond: bandwidth,
       figures: this.#recorder.figures,
@@ -220,11 +223,12 @@ class Benchmark {
 
   async #sessions(): Promise<void> {
     const counts = this.options.sessions ?? [1, 2, 8, 16];
-    if (counts.length === 0 || !this.#fits('sessions', sessionTokens + 1)) return;
-    await this.#with(sessionTokens + 16, Math.max(...counts), async (subject) => {
+    const tokens = this.#sessionTokens;
+    if (counts.length === 0 || !this.#fits('sessions', tokens + 1)) return;
+    await this.#with(tokens + 16, Math.max(...counts), async (subject) => {
       for (const count of counts) {
         const test = `${count} session${count === 1 ? '' : 's'}`;
-        await this.#recorder.compare(test, () => subject.together(count, sessionTokens), this.#peers, (peer) => peer.sessions && (() => peer.sessions!(count, sessionTokens)));
+        await this.#recorder.compare(test, () => subject.together(count, tokens), this.#peers, (peer) => peer.sessions && (() => peer.sessions!(count, tokens)));
       }
     });
   }

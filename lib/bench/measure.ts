@@ -1,6 +1,7 @@
 /**
  * Samples of several systems, taken in turns, and what is said of them.
  */
+import { setTimeout as wait } from 'node:timers/promises';
 import { TernionError } from '../errors.js';
 
 /** What a row of samples says. Quartiles are interpolated linearly. */
@@ -35,9 +36,13 @@ export interface Samples {
   readonly skipped: ReadonlyMap<string, string>;
 }
 
+// Workers of whatever was measured last go on looking for work for a while; the next one must not share its cores with them.
+const settleMs = 200;
+
 /**
- * Takes `rounds` rounds; each takes one sample of every system in order, so that what changes slowly (clocks, memory,
- * neighbours) is in all of them. One more round before them warms up and is dropped.
+ * Takes `rounds` rounds; each takes one sample of every system, so that what changes slowly (clocks, memory, neighbours) is
+ * in all of them, and begins with another one, so that none has always the same one before it. One more round before
+ * them warms up and is dropped.
  */
 export async function alternate(
   systems: ReadonlyMap<string, Sample>,
@@ -48,10 +53,13 @@ export async function alternate(
   const skipped = new Map<string, string>();
   const total = systems.size * (rounds + 1);
   let done = 0;
+  const order = [...systems];
   for (let round = 0; round <= rounds; round++) {
-    for (const [name, sample] of systems) {
+    const first = round % order.length;
+    for (const [name, sample] of [...order.slice(first), ...order.slice(0, first)]) {
       options.onSample?.(done++ / total);
       if (skipped.has(name)) continue;
+      if (done > 1) await wait(settleMs);
       if (options.signal?.aborted) throw new TernionError('ERR_ABORTED', 'the benchmark was aborted', { cause: options.signal.reason });
       const value = await sample();
       if (value instanceof Skipped) {

@@ -2,15 +2,15 @@
  * What a GGUF file's header says about running it: bytes by type and role, bytes read per token, KV cache per token.
  */
 import type { Inspection } from '../inspect.js';
-import { kvTypes } from '../kv.js';
 import type { KvType } from '../kv.js';
+import { cachedLayers, kvBytes } from './layers.js';
 import { inspectParts } from './parts.js';
 import type { Parts } from './parts.js';
 
 /** What a tensor is for. */
 export type Role = 'embedding' | 'head' | 'attention' | 'feedForward' | 'experts' | 'sharedExperts' | 'router' | 'recurrent' | 'norms' | 'other';
 
-/** Facts from the header alone. Bytes are bytes; nothing is estimated. */
+/** Facts from the header alone. */
 export interface Description {
   readonly architecture: string;
   readonly name: string | undefined;
@@ -38,14 +38,6 @@ export interface Description {
 }
 
 type Tensor = Inspection['tensors'][number];
-
-/** Weights per block and bytes per block of the KV cache's types: facts of ggml's formats. */
-const kvBlocks: Readonly<Record<KvType, readonly [weights: number, bytes: number]>> = {
-  f32: [1, 4], f16: [1, 2], bf16: [1, 2], q8_0: [32, 34], q5_1: [32, 24], q5_0: [32, 22], q4_1: [32, 20], q4_0: [32, 18], iq4_nl: [32, 18],
-};
-
-/** One layer in so many is full where the others have a window: facts of llama.cpp's architectures. */
-const fullLayerEvery: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, 'gpt-oss': 2 };
 
 /** Reads a file's header, of a split file those of all parts, and describes it; well under a second for any size. Rejects as {@link inspect} does. */
 export async function describe(path: string): Promise<Description> {
@@ -86,11 +78,7 @@ export function describeParts({ joined: file, split, missing }: Parts): Descript
 
   const layers = number('block_count') ?? 0;
   const window = number('attention.sliding_window');
-  const cached = Array.from({ length: layers }, (_, i) => i).filter((i) => !has(new RegExp(`^blk\\.${i}\\.ssm_`)) && has(new RegExp(`^blk\\.${i}\\.attn_(k|qkv|kv_a_mqa)\\.`)));
-  const every = window === undefined ? 1 : (fullLayerEvery[architecture] ?? 1);
-  const full = cached.filter((i) => every === 1 || (i + 1) % every === 0);
-  const kvBytes = (which: readonly number[]) =>
-    Object.fromEntries(kvTypes.map((type) => [type, which.reduce((sum, i) => sum + kvBytesOf(file, architecture, i, type), 0)])) as Record<KvType, number>;
+  const cached = cachedLayers(file, architecture, layers);
 
   const tokens = file.metadata.find((entry) => entry.key === 'tokenizer.ggml.tokens')?.length;
   return {
@@ -101,10 +89,10 @@ export function describeParts({ joined: file, split, missing }: Parts): Descript
     bytesByRole,
     bytesPerToken,
     layers,
-    attentionLayers: { full: full.length, windowed: cached.length - full.length, recurrent: layers - cached.length },
+    attentionLayers: { full: cached.full.length, windowed: cached.windowed.length, recurrent: cached.recurrent },
     window,
-    kvBytesPerToken: kvBytes(full),
-    windowedKvBytesPerToken: kvBytes(cached.filter((i) => !full.includes(i))),
+    kvBytesPerToken: kvBytes(file, architecture, cached.full),
+    windowedKvBytesPerToken: kvBytes(file, architecture, cached.windowed),
     trainedContext: number('context_length'),
     experts,
     hasAttentionBias: has(/\.attn_(q|k|v|qkv)\.bias$/),
@@ -118,7 +106,7 @@ export function describeParts({ joined: file, split, missing }: Parts): Descript
             tokens,
             hasChatTemplate: value('tokenizer.chat_template') !== undefined,
           },
-    split: split && { ...split, missing: missing.length },
+    split: split && { ...split, missing },
   };
 }
 
@@ -139,18 +127,4 @@ function roleOf(name: string): Role {
 function readPerToken(tensor: Tensor, role: Role, tied: boolean, experts: Description['experts']): number {
   if (role === 'embedding' && !tied) return tensor.bytes / (tensor.shape[1] ?? 1);
   return role === 'experts' && experts !== undefined ? (tensor.bytes * experts.used) / experts.count : tensor.bytes;
-}
-
-// Head counts may differ by layer; then the metadata is an array.
-function kvBytesOf(file: Inspection, architecture: string, layer: number, type: KvType): number {
-  const read = (key: string): number | undefined => {
-    const found = file.metadata.find((entry) => entry.key === `${architecture}.${key}`)?.value;
-    const one: unknown = Array.isArray(found) ? found[layer] : found;
-    return typeof one === 'number' ? one : undefined;
-  };
-  const heads = read('attention.head_count') ?? 0;
-  const size = heads > 0 ? (read('embedding_length') ?? 0) / heads : 0;
-  const widths = (read('attention.key_length') ?? size) + (read('attention.value_length') ?? size);
-  const [weights, bytes] = kvBlocks[type];
-  return ((read('attention.head_count_kv') ?? heads) * widths * bytes) / weights;
 }

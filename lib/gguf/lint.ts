@@ -34,18 +34,24 @@ const needsSections = ['qwen2vl', 'qwen3vl', 'qwen3vlmoe', 'qwen35', 'qwen35moe'
 /** Architectures whose loader takes no biases of query, key and value. */
 const ignoresBias = ['bitnet'];
 
-const rules: readonly Rule[] = [
+/** What each file of a model must have. */
+const fileRules: readonly Rule[] = [
   ({ files: { parts } }) => {
     for (const { path, header } of parts) {
-      const end = Math.max(0, ...header.tensors.map(({ offset, bytes }) => header.dataOffset + offset + bytes));
+      const end = header.tensors.reduce((furthest, { offset, bytes }) => Math.max(furthest, header.dataOffset + offset + bytes), 0);
       if (end > header.fileBytes) return finding('error', 'truncated', `${parts.length > 1 ? path : 'the file'} has ${header.fileBytes} bytes, but its tensors reach to byte ${end}`, 'download or convert it again');
     }
     return undefined;
   },
-  ({ files: { missing, split } }) =>
-    missing.length === 0
-      ? undefined
-      : finding('error', 'split-part-missing', `${missing.length} of ${split?.count} parts are not beside it, the first of them ${missing[0]}`, 'put all parts into one folder under their own names'),
+  ({ files: { missing, firstMissing, split } }) => {
+    if (split === undefined || missing === 0) return undefined;
+    const which = firstMissing === undefined ? `it is part ${split.index + 1} of ${split.count}, but its name does not end in -00001-of-00002.gguf or the like` : `${missing} of ${split.count} parts are not beside it, the first of them ${firstMissing}`;
+    return finding('error', 'split-part-missing', which, 'put all parts into one folder under their own names');
+  },
+];
+
+/** What the first file, which has the metadata, must say. */
+const rules: readonly Rule[] = [
   ({ facts }) =>
     facts.tokenizer === undefined
       ? finding('error', 'no-tokenizer', 'there is no tokenizer in it', 'convert the model again together with its tokenizer files')
@@ -88,7 +94,9 @@ export async function lint(path: string): Promise<Finding[]> {
     return [clash];
   }
   const file = { header: files.joined, files, facts: describeParts(files) };
-  const found = rules.map((rule) => rule(file)).filter((one) => one !== undefined);
+  const { split, parts } = files;
+  const hasMetadata = split === undefined || parts.some(({ header }) => header.metadata.some(({ key, value }) => key === 'split.no' && value === 0));
+  const found = [...fileRules, ...(hasMetadata ? rules : [])].map((rule) => rule(file)).filter((one) => one !== undefined);
   return [...found.filter(({ severity }) => severity === 'error'), ...found.filter(({ severity }) => severity === 'warning')];
 }
 

@@ -11,7 +11,9 @@ export interface Parts {
   readonly joined: Inspection;
   /** Each part that is there, in order, with its own header. */
   readonly parts: readonly { readonly path: string; readonly header: Inspection }[];
-  readonly missing: readonly string[];
+  /** Parts that are not beside it under their own names, and what the first of them would be called. */
+  readonly missing: number;
+  readonly firstMissing?: string | undefined;
   /** Which part `path` is, from 0, and of how many. */
   readonly split: { readonly index: number; readonly count: number } | undefined;
 }
@@ -22,10 +24,11 @@ const mostParts = 65_535; // split.count is a 16-bit number
 export async function inspectParts(path: string): Promise<Parts> {
   const header = await inspect(path);
   const count = number(header, 'split.count') ?? 1;
-  if (!Number.isInteger(count) || count <= 1 || count > mostParts) return { joined: header, parts: [{ path, header }], missing: [], split: undefined };
+  if (!Number.isInteger(count) || count <= 1 || count > mostParts) return { joined: header, parts: [{ path, header }], missing: 0, split: undefined };
   const index = number(header, 'split.no') ?? 0;
-  const names = Array.from({ length: count }, (_, i) => (i === index ? path : partName(path, i, count)));
-  const there = names.filter((name) => existsSync(name));
+  const names = partNames(path, index, count);
+  // Under another name nothing says where the others are.
+  const there = names?.filter((name) => existsSync(name)) ?? [path];
   const parts = await Promise.all(there.map(async (name) => ({ path: name, header: name === path ? header : await inspect(name) })));
   const first = parts.find((part) => number(part.header, 'split.no') === 0)?.header ?? header;
   return {
@@ -35,7 +38,8 @@ export async function inspectParts(path: string): Promise<Parts> {
       tensors: parts.flatMap((part) => part.header.tensors),
     },
     parts,
-    missing: names.filter((name) => !there.includes(name)),
+    missing: count - parts.length,
+    firstMissing: names?.find((name) => !there.includes(name)),
     split: { index, count },
   };
 }
@@ -45,8 +49,11 @@ function number(header: Inspection, key: string): number | undefined {
   return typeof value === 'number' ? value : undefined;
 }
 
-// name-00001-of-00003.gguf, as llama.cpp's split tool names parts.
-function partName(path: string, index: number, count: number): string {
+/** name-00001-of-00003.gguf …, as llama.cpp's split tool names parts; undefined where `path` is not named like that. */
+function partNames(path: string, index: number, count: number): string[] | undefined {
   const padded = (n: number) => String(n).padStart(5, '0');
-  return path.replace(/-\d{5}-of-\d{5}\.gguf$/, `-${padded(index + 1)}-of-${padded(count)}.gguf`);
+  const end = (i: number) => `-${padded(i + 1)}-of-${padded(count)}.gguf`;
+  if (!path.endsWith(end(index))) return undefined;
+  const stem = path.slice(0, -end(index).length);
+  return Array.from({ length: count }, (_, i) => stem + end(i));
 }

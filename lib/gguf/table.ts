@@ -12,6 +12,7 @@ export interface RawTensor {
   readonly typeId: number;
   /** Alignment's padding included. */
   readonly extent: number;
+  readonly alignment: number;
 }
 
 const most = { strings: 1 << 24, entries: 1 << 20, tensors: 1 << 20, elements: 1 << 28 };
@@ -60,7 +61,7 @@ async function readTable(reader: Reader, size: number): Promise<RawTensor[]> {
   const data = Math.ceil(reader.position / alignment) * alignment;
   const offsets = rows.map(({ offset }) => offset).sort((a, b) => a - b);
   const next = new Map(offsets.map((offset, i) => [offset, offsets[i + 1] ?? size - data]));
-  return rows.map(({ name, shape, typeId, offset }) => ({ name, shape, typeId, extent: (next.get(offset) ?? offset) - offset }));
+  return rows.map(({ name, shape, typeId, offset }) => ({ name, shape, typeId, extent: (next.get(offset) ?? offset) - offset, alignment }));
 }
 
 /** Reads forward through a window, so that headers of many megabytes cost few system calls. */

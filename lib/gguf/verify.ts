@@ -14,7 +14,7 @@ export type TensorHealth = NativeTensorHealth;
 
 /** The result of {@link verify}. */
 export interface Verification {
-  /** No weight and no scale is NaN or infinite. */
+  /** Of the tensors that were checked, no weight and no scale is NaN or infinite. */
   readonly sound: boolean;
   readonly tensors: readonly TensorHealth[];
   /** Of the whole file, in hexadecimal. */

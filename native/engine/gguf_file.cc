@@ -55,9 +55,13 @@ GgufEntry read_entry(const gguf_context * gguf, int64_t id) {
         entry.type += std::string("[") + gguf_type_name(item) + "]";
         entry.is_array = true;
         entry.length = gguf_get_arr_n(gguf, id);
-        const size_t n = std::min<uint64_t>(entry.length, GgufFile::array_preview);
+        const bool texts = item == GGUF_TYPE_STRING;
+        // Scores and token types are as long as a vocabulary; what is given per layer is needed whole.
+        const size_t n = std::min<uint64_t>(entry.length, !texts && entry.length <= GgufFile::number_array_preview
+                                                              ? GgufFile::number_array_preview
+                                                              : GgufFile::array_preview);
         for (size_t i = 0; i < n; ++i) {
-            entry.values.push_back(item == GGUF_TYPE_STRING ? GgufScalar{std::string(gguf_get_arr_str(gguf, id, i))}
+            entry.values.push_back(texts ? GgufScalar{std::string(gguf_get_arr_str(gguf, id, i))}
                                                             : scalar(item, gguf_get_arr_data(gguf, id), i));
         }
     }

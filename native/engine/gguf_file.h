@@ -19,7 +19,7 @@ struct GgufEntry {
     std::string type; // "u32", "str", "arr[str]" …
     bool is_array = false;
     uint64_t length = 0;             // of an array, the true one
-    std::vector<GgufScalar> values;  // one, or the first array_preview of an array
+    std::vector<GgufScalar> values;  // one, or of an array the first: per-layer facts whole, vocabularies not
 };
 
 struct GgufTensor {
@@ -38,7 +38,8 @@ struct GgufFile {
     std::vector<GgufEntry> metadata;
     std::vector<GgufTensor> tensors;
 
-    static constexpr uint64_t array_preview = 64;
+    static constexpr uint64_t array_preview = 64;         // of texts
+    static constexpr uint64_t number_array_preview = 1024; // more than any model has layers
 
     /// Any thread. model_not_found or model_invalid with the reason.
     static Result<GgufFile> read(const std::string & path);

@@ -21,7 +21,7 @@ struct TensorHealth {
 };
 
 /// One entry per tensor. Blocks for as long as the disk takes; `cancel` may be set by any thread. model_not_found or
-/// model_invalid for the file, io when it cannot be read to its end.
+/// model_invalid for the file, and for one that ends within a tensor.
 Result<std::vector<TensorHealth>> verify_gguf(const std::string & path, const std::function<void(double)> & progress, const std::atomic<bool> & cancel);
 
 } // namespace ternion

@@ -3,13 +3,13 @@ import { Skipped, alternate, chart, changes, judged, pairedRatio, panels, summar
 import type { BenchReport, Figure } from '../../dist/bench/index.js';
 
 describe('alternate', () => {
-  test('takes the systems in turns and drops the first round', async () => {
+  test('takes the systems in turns, each round from another one on, and drops the first round', async () => {
     const order: string[] = [];
     const counting = (name: string) => () => Promise.resolve(order.push(name));
     const { values } = await alternate(new Map([['a', counting('a')], ['b', counting('b')]]), 2);
-    expect(order).toEqual(['a', 'b', 'a', 'b', 'a', 'b']);
-    expect(values.get('a')).toEqual([3, 5]);
-    expect(values.get('b')).toEqual([4, 6]);
+    expect(order).toEqual(['a', 'b', 'b', 'a', 'a', 'b']);
+    expect(values.get('a')).toEqual([4, 5]);
+    expect(values.get('b')).toEqual([3, 6]);
   });
 
   test('a system that has no figure is asked once and says why', async () => {

@@ -6,6 +6,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { afterAll, describe as group, expect, test } from 'vitest';
 import { describe, inspect, lint, synthesize, verify } from '../../dist/gguf/index.js';
 import type { PresetName, TensorType } from '../../dist/gguf/index.js';
+import { clashingType } from '../../dist/gguf/clash.js';
 import { writeGguf } from './write-gguf.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-describe-'));
@@ -58,6 +59,46 @@ group('describe', () => {
   });
 });
 
+group('describe, of what a header claims', () => {
+  const norm = (name: string) => ({ name, shape: [64], type: 0, bytes: 256 });
+  const path = join(folder, 'claims.gguf');
+  const attention = (layers: number) => Array.from({ length: layers }, (_, i) => norm(`blk.${i}.attn_k.weight`));
+  const base = { 'llama.embedding_length': 256, 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2 };
+
+  test('four billion layers cost nothing', async () => {
+    writeGguf(path, { ...base, 'general.architecture': 'llama', 'llama.block_count': 4_000_000_000 }, attention(2));
+    const facts = await describe(path);
+    expect(facts.attentionLayers).toEqual({ full: 2, windowed: 0, recurrent: 3_999_999_998 });
+    expect(facts.kvBytesPerToken.f16).toBe(2 * 2 * 128 * 2);
+    await lint(path);
+  });
+
+  test('windows by the file’s own pattern, a list or a number, before the architecture’s', async () => {
+    const windowed = { ...Object.fromEntries(Object.entries(base).map(([key, value]) => [key.replace('llama', 'gemma3'), value])), 'general.architecture': 'gemma3', 'gemma3.block_count': 12, 'gemma3.attention.sliding_window': 512 };
+    writeGguf(path, windowed, attention(12));
+    expect((await describe(path)).attentionLayers).toEqual({ full: 2, windowed: 10, recurrent: 0 });
+    writeGguf(path, { ...windowed, 'gemma3.attention.sliding_window_pattern': 3 }, attention(12));
+    expect((await describe(path)).attentionLayers).toEqual({ full: 4, windowed: 8, recurrent: 0 });
+    writeGguf(path, { ...windowed, 'gemma3.attention.sliding_window_pattern': Uint32Array.of(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0) }, attention(12));
+    expect((await describe(path)).attentionLayers).toEqual({ full: 1, windowed: 11, recurrent: 0 });
+  });
+
+  test('head counts that differ by layer, also in the seventieth', async () => {
+    const heads = Uint32Array.from({ length: 80 }, (_, i) => (i === 70 ? 4 : 1));
+    writeGguf(path, { ...base, 'general.architecture': 'llama', 'llama.block_count': 80, 'llama.attention.head_count_kv': heads }, attention(80));
+    expect((await describe(path)).kvBytesPerToken.f16).toBe((79 + 4) * 128 * 2);
+  });
+
+  test('latent attention caches one row, and no values', async () => {
+    const mla = {
+      'general.architecture': 'deepseek2', 'deepseek2.block_count': 1, 'deepseek2.attention.head_count': 16, 'deepseek2.attention.head_count_kv': 1,
+      'deepseek2.attention.key_length': 576, 'deepseek2.attention.value_length': 512, 'deepseek2.attention.key_length_mla': 192,
+    };
+    writeGguf(path, mla, [norm('blk.0.attn_kv_a_mqa.weight')]);
+    expect((await describe(path)).kvBytesPerToken.f16).toBe(576 * 2);
+  });
+});
+
 group('lint', () => {
   test('nothing is wrong with the embedded model', async () => {
     expect(await lint(embedded)).toEqual([]);
@@ -105,8 +146,12 @@ group('lint', () => {
     const path = join(folder, 'fine.gguf');
     writeGguf(path, { 'general.architecture': 'llama' }, [{ name: 'a', shape: [256, 64], type: 42, bytes: 256 * 18 }]);
     expect((await lint(path)).map(({ code }) => code)).not.toContain('clashing-type');
-    writeGguf(path, { 'general.architecture': 'llama' }, [{ name: 'a', shape: [256, 64], type: 43, bytes: 1000 }]);
-    await expect(lint(path)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+    expect(clashingType([{ name: 'a', shape: [256, 64], typeId: 42, extent: 256 * 18, alignment: 32 }])).toBeUndefined();
+    expect(clashingType([{ name: 'a', shape: [256, 3], typeId: 43, extent: 4096, alignment: 4096 }])?.format).toContain('STQ1_0');
+    for (const type of [36, 43]) {
+      writeGguf(path, { 'general.architecture': 'llama' }, [{ name: 'a', shape: [256, 64], type, bytes: 1000 }]);
+      await expect(lint(path)).rejects.toMatchObject({ code: 'ERR_MODEL_INVALID' });
+    }
   });
 
   test('a file whose header is cut anywhere is an error, never a crash', async () => {
@@ -154,6 +199,20 @@ group('a split file', () => {
     write();
     truncateSync(part(3), statSync(part(3)).size - 64);
     expect((await lint(part(1))).find(({ code }) => code === 'truncated')?.message).toContain(part(3));
+  });
+
+  test('of which only a later part is there lacks that, not a tokenizer', async () => {
+    write();
+    rmSync(part(1));
+    expect((await lint(part(2))).map(({ code }) => code)).toEqual(['split-part-missing']);
+  });
+
+  test('under another name is one part of several, and not counted several times', async () => {
+    write();
+    const renamed = join(folder, 'renamed.gguf');
+    copyFileSync(part(1), renamed);
+    expect(await describe(renamed)).toMatchObject({ parameters: 256, split: { index: 0, count: 3, missing: 2 } });
+    expect((await lint(renamed)).find(({ code }) => code === 'split-part-missing')?.message).toContain('its name does not end in');
   });
 
   test('of a part that is no GGUF is an error', async () => {

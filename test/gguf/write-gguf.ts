@@ -7,16 +7,17 @@ export interface RawTensor {
   readonly type: number;
   readonly bytes: number;
 }
-type Value = number | string | readonly string[];
+type Value = number | string | readonly string[] | Uint32Array;
 
 const u32 = (n: number) => Buffer.from(Uint32Array.of(n).buffer);
 const u64 = (n: number) => Buffer.from(BigUint64Array.of(BigInt(n)).buffer);
 const text = (s: string) => Buffer.concat([u64(Buffer.byteLength(s)), Buffer.from(s)]);
 
-// Numbers are u32 (type 4), texts type 8, lists of texts an array (type 9) of them.
+// Numbers are u32 (type 4), texts type 8, lists an array (type 9) of either.
 function entry(key: string, value: Value): Buffer {
   if (typeof value === 'number') return Buffer.concat([text(key), u32(4), u32(value)]);
   if (typeof value === 'string') return Buffer.concat([text(key), u32(8), text(value)]);
+  if (value instanceof Uint32Array) return Buffer.concat([text(key), u32(9), u32(4), u64(value.length), ...Array.from(value, u32)]);
   return Buffer.concat([text(key), u32(9), u32(8), u64(value.length), ...value.map(text)]);
 }
 
