@@ -19,7 +19,7 @@ constexpr double forget = 1.01;     // per window: contexts grow, and steps with
 // many times what it lost, so that probing a machine that stays busy costs a few percent.
 constexpr double first_pause_us = 10'000.0;
 constexpr double pause_per_loss = 16.0;
-constexpr double longest_pause_us = 1'000'000.0;
+constexpr double longest_pause_us = 250'000.0; // what a disturbance that is over goes on costing
 
 // After so long without a step, nothing is known about the machine.
 constexpr auto stale = std::chrono::milliseconds(100);
