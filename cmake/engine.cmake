@@ -10,7 +10,7 @@ endif()
 add_library(ternion_engine OBJECT ${engine_sources})
 target_include_directories(ternion_engine PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")
 target_link_libraries(ternion_engine
-  PUBLIC llama ternion_common ternion_vulkan
+  PUBLIC llama ternion_common ternion_vulkan ternion_kernels
   PRIVATE ternion_own)
 
 # ggml-cpu's traits (the hook for our own kernels) are not part of its public headers.

@@ -72,6 +72,7 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
         kvK: typeof kv === 'string' ? kv : kv.k,
         kvV: typeof kv === 'string' ? kv : kv.v,
         mmap: options.mmap ?? true,
+        kernels: process.env['TERNION_KERNEL'] ?? '',
       },
       onProgress ?? null,
     );

@@ -45,6 +45,8 @@ export interface NativeLoadOptions {
   readonly kvK: string;
   readonly kvV: string;
   readonly mmap: boolean;
+  /** CPU kernels by name; empty = upstream's. */
+  readonly kernels: string;
 }
 
 export interface NativeModelInfo {
@@ -76,6 +78,8 @@ export interface NativePlacement {
   readonly gpuLayers: number;
   readonly layers: number;
   readonly threads: number;
+  /** CPU kernels in use: `upstream`, or the name of ours if weights are packed for them. */
+  readonly kernels: string;
   readonly context: number;
   readonly sequences: number;
   readonly kvTokens: number;

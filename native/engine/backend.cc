@@ -1,6 +1,8 @@
 #include "backend.h"
 
 #include "log.h"
+
+#include "kernels/cpu/buffer_type.h"
 #include "vulkan/loader.h"
 
 #include "ggml-cpu.h"
@@ -135,6 +137,7 @@ void backend_init() {
         setenv("GGML_NO_BACKTRACE", "1", 0);
 #endif
         llama_backend_init();
+        kernels::install_packed_weights();
         return true;
     }();
     (void) once;

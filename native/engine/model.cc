@@ -3,12 +3,16 @@
 #include "gguf_file.h"
 #include "log.h"
 
+#include "kernels/cpu/buffer_type.h"
+
 #include <algorithm>
 #include <climits>
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <set>
+#include <shared_mutex>
 
 // Not in upstream's public headers, but stable for years: every tensor of a model by name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -36,6 +40,49 @@ ErrorCode classify_load_failure(const std::string & log) {
     return ErrorCode::model_invalid;
 }
 
+/// Null for upstream's. Unknown names are an invalid_arg with the known ones.
+Result<const kernels::Kernels *> kernels_by_name(const std::string & name) {
+    const kernels::Kernels * none = nullptr;
+    if (name.empty() || name == "upstream") {
+        return none;
+    }
+    size_t count = 0;
+    const kernels::Kernels * const * all = kernels::available_kernels(count);
+    std::string known = "upstream";
+    for (size_t i = 0; i < count; ++i) {
+        if (name == all[i]->name) {
+            return all[i];
+        }
+        known += std::string(", ") + all[i]->name;
+    }
+    return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known, {{"argument", std::string("kernels")}}};
+}
+
+/// The kernels that a load packs weights for. They are chosen for the process, so a load with kernels of ours has it for itself.
+class KernelChoice {
+  public:
+    explicit KernelChoice(const kernels::Kernels * chosen) {
+        static std::shared_mutex mutex;
+        if (!chosen) {
+            shared_ = std::shared_lock(mutex);
+            return;
+        }
+        alone_ = std::unique_lock(mutex);
+        kernels::use_kernels(chosen);
+    }
+    ~KernelChoice() {
+        if (alone_) {
+            kernels::use_kernels(nullptr);
+        }
+    }
+    KernelChoice(const KernelChoice &) = delete;
+    KernelChoice & operator=(const KernelChoice &) = delete;
+
+  private:
+    std::shared_lock<std::shared_mutex> shared_;
+    std::unique_lock<std::shared_mutex> alone_;
+};
+
 struct Progress {
     const std::function<void(float)> & report;
     const std::atomic<bool> & cancel;
@@ -48,6 +95,10 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     backend_init();
     if (auto ok = check_gguf_file(options.path); !ok) {
         return ok.error();
+    }
+    const auto chosen = kernels_by_name(options.kernels);
+    if (!chosen) {
+        return chosen.error();
     }
     auto devices = find_gpu_devices(options.devices);
     if (!devices) {
@@ -79,7 +130,13 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     LogCapture capture;
     try {
         const auto registry = registry_in_use();
+        // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
+        const KernelChoice choice(devices->empty() ? *chosen : nullptr);
+        const uint64_t before = kernels::packed_totals().tensors;
         model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
+        if (*chosen && devices->empty() && kernels::packed_totals().tensors > before) {
+            model->kernels_ = (*chosen)->name;
+        }
     } catch (const std::exception & e) {
         log_line(LogLevel::error, e.what());
     }

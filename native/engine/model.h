@@ -19,6 +19,7 @@ struct ModelOptions {
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
     bool mmap = true;
+    std::string kernels;     // of the CPU, by name; empty or "upstream": llama.cpp's own, weights as in the file
     bool vocab_only = false; // no weights: tokenize and detokenize alone work
 };
 
@@ -51,6 +52,8 @@ class Model {
     const llama_vocab * vocab() const { return llama_model_get_vocab(handle_.get()); }
     const ModelInfo & info() const { return info_; }
     int32_t gpu_layers() const { return gpu_layers_; }
+    /// "upstream", or the name of ours if any weight is packed for them.
+    const std::string & kernels() const { return kernels_; }
     bool on_gpu() const { return gpu_layers_ > 0; }
 
     /// Rejects text that is longer than llama.cpp can count (2 GiB).
@@ -74,6 +77,7 @@ class Model {
     std::unique_ptr<llama_model, Free> handle_;
     ModelInfo info_;
     int32_t gpu_layers_ = 0;
+    std::string kernels_ = "upstream";
 };
 
 } // namespace ternion

@@ -1,0 +1,26 @@
+# Our own kernels: know ggml's tensors, know no engine. Each instruction set is compiled in a file of its own.
+
+file(GLOB kernel_sources CONFIGURE_DEPENDS
+  "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/*.cc" "${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/*.cc")
+add_library(ternion_kernels STATIC ${kernel_sources})
+target_include_directories(ternion_kernels PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")
+target_include_directories(ternion_kernels SYSTEM PRIVATE "${TERNION_LLAMA_DIR}/ggml/src")
+target_link_libraries(ternion_kernels PUBLIC ggml PRIVATE ternion_own)
+
+# Each file for the processors that run it; cpu/select.cc chooses when the program runs.
+set(avx2 -mavx2 -mfma -mf16c)
+set(avx_vnni ${avx2} -mavxvnni)
+set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512vnni)
+if(MSVC)
+  set(avx2 /arch:AVX2)
+  set(avx_vnni /arch:AVX2)
+  set(avx512 /arch:AVX512)
+endif()
+foreach(name IN ITEMS avx2 avx_vnni avx512)
+  set(file "${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/${name}.cc")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set_source_files_properties("${file}" PROPERTIES COMPILE_OPTIONS "${${name}}")
+  else()
+    set_source_files_properties("${file}" PROPERTIES HEADER_FILE_ONLY ON)
+  endif()
+endforeach()

@@ -1,0 +1,55 @@
+// What an instruction set offers: products of one row group with a panel of activations.
+#pragma once
+
+#include "../formats/tiles.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ternion::kernels {
+
+/// Most columns (tokens) that a panel holds; what two accumulators per column leave room for in 32 registers.
+constexpr size_t panel_columns = 8;
+
+/// Columns of activations, rounded to 8 bits block by block (256 weights for ternary matrices, 32 for 8-bit ones).
+struct Panel {
+    size_t columns; // 1 … panel_columns
+    /// [weight / 4][column][4], 64-byte aligned.
+    const int8_t * codes;
+    /// [block][column]: what a code of 1 stands for.
+    const float * scales;
+    /// [block][column]: what the kernel starts its sum with, since weights are stored with an offset: minus the sum of the
+    /// block's codes times 1 (ternary) or 128 (8-bit).
+    const int32_t * offsets;
+};
+
+/// `out` [column][row]: the sum over all blocks of weight · activation. Integer sums are exact; a block's is scaled and added in
+/// single precision, block after block, so every kernel gives the same bits but for fused multiply-adds.
+using TernaryKernel = void (*)(const TernaryTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
+using ByteKernel = void (*)(const ByteTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
+
+/// Rounds 256 activations as llama.cpp's Q8_K does: the largest in magnitude becomes -127 or 127, ties to even. `sum` is that of
+/// the codes. A block with a NaN or an infinity gets a scale of NaN.
+using Quantise256 = void (*)(const float * values, int8_t * codes, float & scale, int32_t & sum);
+/// 32 activations, as Q8_0: the scale is the largest magnitude / 127, rounded to half precision.
+using Quantise32 = Quantise256;
+
+struct Kernels {
+    const char * name; // "avx512-vnni" …, "scalar"
+    TernaryKernel ternary;
+    ByteKernel bytes;
+    Quantise256 quantise256;
+    Quantise32 quantise32;
+};
+
+extern const Kernels scalar_kernels;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels avx2_kernels;        // needs AVX2, FMA, F16C
+extern const Kernels avx_vnni_kernels;    // and AVX-VNNI
+extern const Kernels avx512_vnni_kernels; // needs AVX-512 F, BW, VL, VNNI
+#endif
+
+/// Every set that this processor runs, the fastest first; scalar_kernels is the last.
+const Kernels * const * available_kernels(size_t & count);
+
+} // namespace ternion::kernels

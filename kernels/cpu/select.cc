@@ -1,0 +1,57 @@
+// Which kernels this processor runs.
+#include "kernels.h"
+
+#include <array>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
+namespace ternion::kernels {
+namespace {
+
+#if defined(__x86_64__) && defined(__GNUC__)
+bool runs_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+// Leaf 7, subleaf 1, EAX bit 4; GCC 12 does not know the name.
+bool runs_avx_vnni() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return runs_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+
+bool runs_avx512_vnni() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+struct Available {
+    std::array<const Kernels *, 4> sets{};
+    size_t count = 0;
+
+    Available() {
+#if defined(__x86_64__) && defined(__GNUC__)
+        if (runs_avx512_vnni()) {
+            sets[count++] = &avx512_vnni_kernels;
+        }
+        if (runs_avx_vnni()) {
+            sets[count++] = &avx_vnni_kernels;
+        }
+        if (runs_avx2()) {
+            sets[count++] = &avx2_kernels;
+        }
+#endif
+        sets[count++] = &scalar_kernels;
+    }
+};
+
+} // namespace
+
+const Kernels * const * available_kernels(size_t & count) {
+    static const Available available;
+    count = available.count;
+    return available.sets.data();
+}
+
+} // namespace ternion::kernels

@@ -1,0 +1,26 @@
+// From the file's blocks to tiles, and back to numbers.
+#pragma once
+
+#include "tiles.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ternion::kernels {
+
+/// A matrix as a GGUF file has it.
+enum class SourceFormat { tq1_0, tq2_0, q8_0 };
+
+/// Bytes of a row of `columns` weights in the file; columns are a multiple of 256 (q8_0: of 32).
+size_t source_row_bytes(SourceFormat format, size_t columns);
+/// Bytes of the tiles of such a matrix.
+size_t packed_bytes(SourceFormat format, size_t rows, size_t columns);
+
+/// Packs row groups [first, last) of a matrix of `rows` rows; `source` and `packed` are those of the whole matrix. The tiles of
+/// a row group lie one after the other. Different groups may be packed by different threads.
+void pack(SourceFormat format, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last);
+
+/// The weights of one row as numbers: the inverse of pack(), and the reference of the kernels.
+void unpack_row(SourceFormat format, const uint8_t * packed, size_t columns, size_t row, float * out);
+
+} // namespace ternion::kernels
