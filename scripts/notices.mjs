@@ -38,7 +38,7 @@ const COMPONENTS = [
 ];
 
 // Ours, and what belongs to the compiler and the C library.
-const IGNORED = /^lib(ternion_vulkan|gcc|c_nonshared|stdc\+\+|dl|pthread)\.a\(/;
+const IGNORED = /^lib(ternion_kernels|ternion_vulkan|gcc|c_nonshared|stdc\+\+|dl|pthread)\.a\(/;
 
 function vendored(path) {
   return readFileSync(join(places().target, path), 'utf8').trim();
