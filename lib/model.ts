@@ -5,10 +5,11 @@ import { TernionError, fromNative } from './errors.js';
 import type { Generation } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
-import type { NativeModel, NativeModelInfo, NativePlacement, NativeStats, NativeTask } from './native.js';
+import type { NativeModel, NativeModelInfo, NativePlacement, NativeStats } from './native.js';
 import { read } from './options.js';
 import { Session } from './session.js';
 import type { SessionOptions } from './session.js';
+import { abortable } from './task.js';
 import { wellFormed } from './text.js';
 
 /** Facts from the file. */
@@ -172,19 +173,5 @@ async function settle<T>(promise: Promise<T>): Promise<T> {
     return await promise;
   } catch (failure) {
     throw fromNative(failure);
-  }
-}
-
-async function abortable<T>(signal: AbortSignal | undefined, start: () => NativeTask<T>): Promise<T> {
-  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'the operation was aborted', { cause: signal.reason });
-  const task = start();
-  const cancel = () => task.cancel();
-  signal?.addEventListener('abort', cancel, { once: true });
-  try {
-    return await task.promise;
-  } catch (failure) {
-    throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
-  } finally {
-    signal?.removeEventListener('abort', cancel);
   }
 }

@@ -4,7 +4,8 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { addon, buildInfo } from '../addon.js';
-import { TernionError, fromNative } from '../errors.js';
+import { TernionError } from '../errors.js';
+import { abortable } from '../task.js';
 
 export interface Machine {
   /** Model name; family and instruction sets where the system tells them, since virtual machines hide the name. */
@@ -55,17 +56,7 @@ export async function readBandwidth(threads: number, options: { signal?: AbortSi
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new TernionError('ERR_INVALID_ARG', `readBandwidth: threads must be an integer from 1 to 1024; found ${String(threads)}`, { details: { argument: 'threads' } });
   }
-  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'measuring was aborted', { cause: signal.reason });
-  const task = addon().readBandwidth(threads, null);
-  const cancel = (): void => task.cancel();
-  signal?.addEventListener('abort', cancel, { once: true });
-  try {
-    return await task.promise;
-  } catch (failure) {
-    throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
-  } finally {
-    signal?.removeEventListener('abort', cancel);
-  }
+  return abortable(signal, () => addon().readBandwidth(threads, null));
 }
 
 const powercap = '/sys/class/powercap';

@@ -1,0 +1,20 @@
+/**
+ * Native work that can be cancelled.
+ */
+import { TernionError, fromNative } from './errors.js';
+import type { NativeTask } from './native.js';
+
+/** The task's value; an abort cancels it. Native failures become errors of ours. */
+export async function abortable<T>(signal: AbortSignal | undefined, start: () => NativeTask<T>): Promise<T> {
+  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'the operation was aborted', { cause: signal.reason });
+  const task = start();
+  const cancel = () => task.cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await task.promise;
+  } catch (failure) {
+    throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
