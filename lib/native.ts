@@ -45,8 +45,7 @@ export interface NativeLoadOptions {
   readonly kvK: string;
   readonly kvV: string;
   readonly mmap: boolean;
-  /** CPU kernels by name; empty = upstream's. */
-  readonly kernels: string;
+  readonly kernels: string; // of the CPU, by name; empty = upstream's
 }
 
 export interface NativeModelInfo {

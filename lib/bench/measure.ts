@@ -41,8 +41,8 @@ const settleMs = 200;
 
 /**
  * Takes `rounds` rounds; each takes one sample of every system, so that what changes slowly (clocks, memory, neighbours) is
- * in all of them, and begins with another one, so that none has always the same one before it. One more round before
- * them warms up and is dropped.
+ * in all of them, and begins with another one, so that none is always the first. One more round before them warms up and
+ * is dropped.
  */
 export async function alternate(
   systems: ReadonlyMap<string, Sample>,
