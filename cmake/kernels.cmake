@@ -2,6 +2,7 @@
 
 file(GLOB kernel_sources CONFIGURE_DEPENDS
   "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/*.cc" "${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/*.cc")
+list(FILTER kernel_sources EXCLUDE REGEX "/(stq1_0|gguf_types)\\.cc$") # in ggml itself: cmake/llama.cmake
 add_library(ternion_kernels STATIC ${kernel_sources})
 target_include_directories(ternion_kernels PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")
 target_include_directories(ternion_kernels SYSTEM PRIVATE "${TERNION_LLAMA_DIR}/ggml/src")

@@ -48,3 +48,8 @@ foreach(backend IN ITEMS vulkan hip cuda)
     set_property(TARGET ggml PROPERTY ${property} "${values}")
   endforeach()
 endforeach()
+
+# A type of ours that upstream's tables refer to (vendor/patches/0006).
+target_sources(ggml-base PRIVATE
+  "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/stq1_0.cc" "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/gguf_types.cc")
+target_include_directories(ggml-base PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")

@@ -25,6 +25,9 @@ endforeach()
 add_executable(test-tokenizer-0 EXCLUDE_FROM_ALL "${TERNION_LLAMA_DIR}/tests/test-tokenizer-0.cpp")
 target_link_libraries(test-tokenizer-0 PRIVATE llama-common)
 
+add_executable(test-quantize-fns EXCLUDE_FROM_ALL "${TERNION_LLAMA_DIR}/tests/test-quantize-fns.cpp")
+target_link_libraries(test-quantize-fns PRIVATE ggml)
+
 # test-backend-ops runs on whatever is registered, so it gets a registry that starts Vulkan as upstream's does.
 add_executable(test-backend-ops EXCLUDE_FROM_ALL "${TERNION_LLAMA_DIR}/tests/test-backend-ops.cpp")
 target_link_libraries(test-backend-ops PRIVATE llama-common)
@@ -37,4 +40,4 @@ endif()
 
 add_custom_target(upstream-tools ALL DEPENDS
   llama-batched-bench llama-completion llama-bench llama-perplexity llama-quantize llama-tokenize
-  test-tokenizer-0 test-backend-ops)
+  test-tokenizer-0 test-quantize-fns test-backend-ops)

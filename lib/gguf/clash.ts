@@ -12,7 +12,6 @@ interface Format {
 
 // Block sizes are what tells them apart: the numbers do not.
 const formats: readonly Format[] = [
-  { name: "STQ1_0 (Sherry, of Tencent's llama.cpp)", weights: 256, bytes: 42 },
   { name: "Q2_0 with blocks of 128 (PrismML's llama.cpp)", weights: 128, bytes: 34 },
   { name: "Q2_0C (of Tencent's llama.cpp)", weights: 512, bytes: 130 },
 ];

@@ -33,6 +33,7 @@ constexpr BlockLayout layouts[] = {
     {GGML_TYPE_IQ4_XS, 1247.0},
     {GGML_TYPE_TQ1_0, 0.8165, 52},
     {GGML_TYPE_TQ2_0, 0.8165, 64},
+    {GGML_TYPE_STQ1_0, 0.8660, 40},
 };
 
 } // namespace

@@ -5,6 +5,8 @@
 #include "gguf_file.h"
 #include "random_weights.h"
 
+#include "kernels/formats/gguf_types.h"
+
 #include "ggml.h"
 #include "gguf.h"
 
@@ -223,6 +225,9 @@ Result<uint64_t> synthesize(const SynthOptions & options, const std::function<vo
     }
     for (const SynthValue & entry : options.metadata) {
         set_value(gguf.get(), entry);
+    }
+    if (std::find(types.begin(), types.end(), GGML_TYPE_STQ1_0) != types.end()) {
+        gguf_set_val_str(gguf.get(), formats::stq1_0_key, formats::stq1_0_layout);
     }
     const std::unique_ptr<ggml_context, FreeGgml> ggml(ggml_init({(options.tensors.size() + 1) * ggml_tensor_overhead(), nullptr, true}));
     for (size_t i = 0; i < options.tensors.size(); ++i) {

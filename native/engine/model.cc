@@ -34,7 +34,7 @@ ErrorCode classify_load_failure(const std::string & log) {
         return ErrorCode::out_of_memory;
     }
     if (says("unknown model architecture") || says("unsupported model architecture") || says("unknown pre-tokenizer") ||
-        says("CLIP cannot be used")) {
+        says("CLIP cannot be used") || says("which is not supported")) {
         return ErrorCode::model_unsupported;
     }
     return ErrorCode::model_invalid;
