@@ -1,4 +1,4 @@
-// What an instruction set offers: products of one row group with a panel of activations.
+// What an instruction set offers: products of row groups with activations.
 #pragma once
 
 #include "../formats/tiles.h"
@@ -34,19 +34,43 @@ using Quantise256 = void (*)(const float * values, int8_t * codes, float & scale
 /// 32 activations, as Q8_0: the scale is the largest magnitude / 127, rounded to half precision.
 using Quantise32 = Quantise256;
 
+/// Most row groups that a lookup takes at a time: they share the loads of the tables.
+constexpr size_t lookup_groups = 4;
+
+/// How matrices of coded groups of weights (STQ1_0) are computed with.
+///
+/// A column's sums over each group are tabulated for every code; the product then looks them up, one lookup for four weights. For
+/// many columns making tables does not pay: tiles are expanded to ternary ones, once for all columns.
+struct CodedKernels {
+    Layout layout;
+    /// The same weights as a ternary tile.
+    void (*expand)(const uint8_t * tile, TernaryTile & out);
+    /// Bytes of a block's tables, a multiple of 64; 0: there is no lookup, and the next two are null.
+    size_t table_bytes;
+    /// From a block's 256 codes, in the order of columns. `tables` is 64-byte aligned.
+    void (*make_tables)(const int8_t * codes, uint8_t * tables);
+    /// `out` [group][row] of one column, for `n_groups` (1 … lookup_groups) row groups, `group_bytes` apart. `tables`, `scales`: one
+    /// after the other for all blocks. The same bits as the ternary kernel with the expanded tiles.
+    void (*lookup)(const uint8_t * tiles, size_t group_bytes, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]);
+};
+
 struct Kernels {
     const char * name; // "avx512-vnni" …, "scalar"
     TernaryKernel ternary;
     ByteKernel bytes;
     Quantise256 quantise256;
     Quantise32 quantise32;
+    const CodedKernels * stq1_0;
 };
 
 extern const Kernels scalar_kernels;
+extern const CodedKernels scalar_stq1_0;
 #if defined(__x86_64__) || defined(_M_X64)
-extern const Kernels avx2_kernels;        // needs AVX2, FMA, F16C
-extern const Kernels avx_vnni_kernels;    // and AVX-VNNI
-extern const Kernels avx512_vnni_kernels; // needs AVX-512 F, BW, VL, VNNI
+extern const Kernels avx2_kernels;         // needs AVX2, FMA, F16C
+extern const Kernels avx_vnni_kernels;     // and AVX-VNNI
+extern const Kernels avx512_vnni_kernels;  // needs AVX-512 F, BW, VL, VNNI
+extern const Kernels avx512_vbmi2_kernels; // and VBMI, VBMI2
+extern const CodedKernels avx512_vbmi2_stq1_0;
 #endif
 
 /// Every set that this processor runs, the fastest first; scalar_kernels is the last.

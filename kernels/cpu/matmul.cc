@@ -1,5 +1,8 @@
 #include "matmul.h"
 
+#include "../formats/pack.h"
+#include "panels.h"
+
 #include "ggml-cpu/ggml-cpu-impl.h"
 
 #include <algorithm>
@@ -8,136 +11,290 @@
 namespace ternion::kernels {
 namespace {
 
-// Up to so many columns every thread rounds the activations for itself: cheaper than waiting for each other.
-constexpr size_t private_columns = 2;
+// Up to so many products of a matrix every thread prepares the activations for itself: cheaper than waiting for each other.
+constexpr size_t few = 2;
+// The same for all matrices together.
+constexpr size_t few_in_all = 32;
 // Row groups that one thread takes at a time; its part of the matrix stays in the cache for all columns.
 constexpr size_t groups_per_task = 4;
 
-constexpr size_t aligned(size_t bytes) {
-    return (bytes + 63) & ~size_t{63};
-}
-
-/// Where the parts of a panel lie in the scratch memory.
-struct PanelPlace {
-    size_t columns;
-    size_t n_blocks;
-    size_t block;
-    uint8_t * base;
-
-    size_t code_bytes() const { return aligned(n_blocks * block * columns); }
-    size_t fact_bytes() const { return aligned(n_blocks * columns * 4); }
-    size_t bytes() const { return code_bytes() + 2 * fact_bytes(); }
-    int8_t * codes() const { return reinterpret_cast<int8_t *>(base); }
-    float * scales() const { return reinterpret_cast<float *>(base + code_bytes()); }
-    int32_t * offsets() const { return reinterpret_cast<int32_t *>(base + code_bytes() + fact_bytes()); }
-    Panel panel() const { return {columns, codes(), scales(), offsets()}; }
+/// Products with one matrix: entries [first, first + count) of the order.
+struct Segment {
+    uint32_t matrix;
+    uint32_t first;
+    uint32_t count;
 };
 
-/// How the columns of an operation are cut into panels: full ones, and what is left.
-struct Panels {
-    size_t n_columns;
-    size_t n_blocks;
-    size_t block;
-    uint8_t * base;
+/// The products sorted by their matrix. Every thread makes its own; they are alike.
+struct Order {
+    uint32_t * products;
+    Segment * segments;
+    size_t n_segments;
+    size_t largest; // products of a segment
+    size_t n_panels;
+};
 
-    size_t count() const { return (n_columns + panel_columns - 1) / panel_columns; }
-    size_t full_bytes() const { return PanelPlace{panel_columns, n_blocks, block, nullptr}.bytes(); }
-    size_t bytes() const { return count() * full_bytes(); }
-    PanelPlace at(size_t i) const {
-        return {std::min(panel_columns, n_columns - i * panel_columns), n_blocks, block, base + i * full_bytes()};
+struct Scratch {
+    uint8_t * at;
+
+    template <typename T>
+    T * take(size_t count) {
+        T * const taken = reinterpret_cast<T *>(at);
+        at += aligned(count * sizeof(T));
+        return taken;
     }
 };
 
-// Rounds blocks [first, last) of a panel's columns, the first of which is column `column` of `in`.
-void fill(const Kernels & kernels, const PanelPlace & place, const Columns & in, size_t column, size_t first, size_t last) {
-    const bool ternary = place.block == TernaryTile::columns;
-    const int32_t offset = ternary ? -1 : -128;
-    const size_t words = place.block / 4;
-    alignas(64) int8_t codes[panel_columns][TernaryTile::columns];
-    for (size_t b = first; b < last; ++b) {
-        for (size_t c = 0; c < place.columns; ++c) {
-            const size_t at = b * place.columns + c;
-            int32_t sum = 0;
-            (ternary ? kernels.quantise256 : kernels.quantise32)(in.at(column + c) + b * place.block, codes[c], place.scales()[at], sum);
-            place.offsets()[at] = offset * sum;
+size_t segments_at_most(const PackedMatrix & matrix, size_t n_products) {
+    return std::min(matrix.count, n_products);
+}
+
+size_t panels_at_most(const PackedMatrix & matrix, size_t n_products) {
+    return segments_at_most(matrix, n_products) + n_products / panel_columns;
+}
+
+size_t order_bytes(const PackedMatrix & matrix, size_t n_products) {
+    return aligned(n_products * sizeof(uint32_t)) + aligned(segments_at_most(matrix, n_products) * sizeof(Segment)) + aligned((matrix.count + 1) * sizeof(uint32_t));
+}
+
+PanelPlace panel_place(const PackedMatrix & matrix, size_t columns, uint8_t * base) {
+    const size_t block = tile_columns(matrix.layout);
+    return {columns, matrix.columns / block, block, base};
+}
+
+bool is_coded(Layout layout) {
+    return layout == Layout::sherry || layout == Layout::nibbles;
+}
+
+const CodedKernels * lookup_kernels(const Kernels & kernels, const PackedMatrix & matrix) {
+    return is_coded(matrix.layout) && kernels.stq1_0->table_bytes > 0 ? kernels.stq1_0 : nullptr;
+}
+
+/// What one column takes up when it is prepared for few products.
+size_t column_bytes(const Kernels & kernels, const PackedMatrix & matrix) {
+    const CodedKernels * coded = lookup_kernels(kernels, matrix);
+    return coded ? TablePlace{matrix.columns / 256, coded->table_bytes, nullptr}.bytes() : panel_place(matrix, 1, nullptr).bytes();
+}
+
+size_t expanded_bytes(const PackedMatrix & matrix) {
+    return is_coded(matrix.layout) ? groups_per_task * (matrix.columns / 256) * sizeof(TernaryTile) : 0;
+}
+
+Order sort(const PackedMatrix & matrix, const Routing & routing, size_t n_products, Scratch & scratch) {
+    Order order{scratch.take<uint32_t>(n_products), scratch.take<Segment>(segments_at_most(matrix, n_products)), 0, 0, 0};
+    auto * const next = scratch.take<uint32_t>(matrix.count + 1);
+    if (!routing.ids) {
+        for (uint32_t i = 0; i < n_products; ++i) {
+            order.products[i] = i;
         }
-        int8_t * out = place.codes() + b * place.block * place.columns;
-        if (place.columns == 1) {
-            std::memcpy(out, codes[0], place.block);
-            continue;
+        order.segments[order.n_segments++] = {0, 0, static_cast<uint32_t>(n_products)};
+    } else {
+        const auto matrix_of = [&](size_t i) {
+            int32_t id;
+            std::memcpy(&id, routing.ids + i / routing.slots * routing.token_stride + i % routing.slots * routing.slot_stride, sizeof(id));
+            return static_cast<uint32_t>(id);
+        };
+        std::fill_n(next, matrix.count + 1, 0u);
+        for (size_t i = 0; i < n_products; ++i) {
+            const uint32_t m = matrix_of(i);
+            if (m < matrix.count) {
+                next[m + 1]++;
+            }
         }
-        for (size_t word = 0; word < words; ++word) {
-            for (size_t c = 0; c < place.columns; ++c, out += 4) {
-                std::memcpy(out, codes[c] + 4 * word, 4);
+        for (uint32_t m = 0; m < matrix.count; ++m) {
+            if (next[m + 1] > 0) {
+                order.segments[order.n_segments++] = {m, next[m], next[m + 1]};
+            }
+            next[m + 1] += next[m];
+        }
+        for (uint32_t i = 0; i < n_products; ++i) {
+            const uint32_t m = matrix_of(i);
+            if (m < matrix.count) {
+                order.products[next[m]++] = i;
             }
         }
     }
+    for (size_t s = 0; s < order.n_segments; ++s) {
+        order.largest = std::max<size_t>(order.largest, order.segments[s].count);
+        order.n_panels += (order.segments[s].count + panel_columns - 1) / panel_columns;
+    }
+    return order;
 }
 
-void product(const Kernels & kernels, const PackedMatrix & matrix, size_t group, const Panel & panel, const Columns & out, size_t column) {
-    alignas(64) float result[panel_columns][tile_rows];
-    if (matrix.format == SourceFormat::q8_0) {
-        const size_t n_blocks = matrix.columns / ByteTile::columns;
-        kernels.bytes(reinterpret_cast<const ByteTile *>(matrix.data) + group * n_blocks, n_blocks, panel, result);
-    } else {
-        const size_t n_blocks = matrix.columns / TernaryTile::columns;
-        kernels.ternary(reinterpret_cast<const TernaryTile *>(matrix.data) + group * n_blocks, n_blocks, panel, result);
-    }
-    const size_t first = group * tile_rows;
-    const size_t n = std::min(tile_rows, matrix.rows - first);
-    for (size_t c = 0; c < panel.columns; ++c) {
-        std::memcpy(out.at(column + c) + first, result[c], n * sizeof(float));
-    }
-}
+/// The operation as a whole, for one thread.
+struct Job {
+    const Kernels & kernels;
+    const PackedMatrix & matrix;
+    const Columns & in;
+    const Columns & out;
+    const Routing & routing;
+    const Worker & worker;
+    uint8_t * shared; // scratch of all threads together
 
-Panels panels_of(const PackedMatrix & matrix, size_t n_columns, void * scratch) {
-    const size_t block = matrix.format == SourceFormat::q8_0 ? ByteTile::columns : TernaryTile::columns;
-    const auto base = (reinterpret_cast<uintptr_t>(scratch) + 63) & ~uintptr_t{63};
-    return {n_columns, matrix.columns / block, block, reinterpret_cast<uint8_t *>(base)};
+    size_t n_groups() const { return row_groups(matrix.rows); }
+    size_t n_blocks() const { return matrix.columns / tile_columns(matrix.layout); }
+    size_t group_bytes() const { return n_blocks() * tile_bytes(matrix.layout); }
+    const uint8_t * tiles(size_t m, size_t group) const { return matrix.data + (m * n_groups() + group) * group_bytes(); }
+    const float * input(size_t product) const {
+        return in.at(product / routing.slots * routing.inputs + (routing.inputs > 1 ? product % routing.slots : 0));
+    }
+
+    void store(size_t group, const float * result, size_t product) const {
+        const size_t first = group * tile_rows;
+        std::memcpy(out.at(product) + first, result, std::min(tile_rows, matrix.rows - first) * sizeof(float));
+    }
+
+    // One row group with a panel. `tiles` are of the matrix's layout, or expanded ones.
+    void multiply(const uint8_t * tiles, size_t group, const Panel & panel, const uint32_t * products) const {
+        alignas(64) float result[panel_columns][tile_rows];
+        if (matrix.layout == Layout::bytes) {
+            kernels.bytes(reinterpret_cast<const ByteTile *>(tiles), n_blocks(), panel, result);
+        } else {
+            kernels.ternary(reinterpret_cast<const TernaryTile *>(tiles), n_blocks(), panel, result);
+        }
+        for (size_t c = 0; c < panel.columns; ++c) {
+            store(group, result[c], products[c]);
+        }
+    }
+
+    // The thread's share of the row groups of all segments, with no word to the other threads.
+    void few_products(const Order & order, Scratch scratch) const {
+        const CodedKernels * coded = lookup_kernels(kernels, matrix);
+        const size_t all = order.n_segments * n_groups();
+        const size_t last = all * (worker.index + 1) / worker.count;
+        const float * prepared[few] = {};
+        for (size_t at = all * worker.index / worker.count; at < last;) {
+            const Segment & segment = order.segments[at / n_groups()];
+            const uint32_t * products = order.products + segment.first;
+            const size_t group = at % n_groups();
+            const size_t n = std::min(n_groups() - group, last - at);
+            coded ? look_up(*coded, segment, products, group, n, prepared, scratch) : multiply_few(segment, products, group, n, prepared, scratch);
+            at += n;
+        }
+    }
+
+    void look_up(const CodedKernels & coded, const Segment & segment, const uint32_t * products, size_t group, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+        const TablePlace base{n_blocks(), coded.table_bytes, scratch.at};
+        for (size_t c = 0; c < segment.count; ++c) {
+            const TablePlace place{n_blocks(), coded.table_bytes, scratch.at + c * base.bytes()};
+            if (const float * column = input(products[c]); prepared[c] != column) {
+                fill_tables(kernels, coded, place, column);
+                prepared[c] = column;
+            }
+        }
+        alignas(64) float result[lookup_groups][tile_rows];
+        for (size_t i = 0; i < n; i += lookup_groups) {
+            const size_t together = std::min(lookup_groups, n - i);
+            for (size_t c = 0; c < segment.count; ++c) {
+                const TablePlace place{n_blocks(), coded.table_bytes, scratch.at + c * base.bytes()};
+                coded.lookup(tiles(segment.matrix, group + i), group_bytes(), together, n_blocks(), place.tables(), place.scales(), result);
+                for (size_t g = 0; g < together; ++g) {
+                    store(group + i + g, result[g], products[c]);
+                }
+            }
+        }
+    }
+
+    void multiply_few(const Segment & segment, const uint32_t * products, size_t group, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+        const float * columns[few] = {};
+        for (size_t c = 0; c < segment.count; ++c) {
+            columns[c] = input(products[c]);
+        }
+        const PanelPlace place = panel_place(matrix, segment.count, scratch.at);
+        if (!std::equal(columns, columns + few, prepared)) {
+            fill_panel(kernels, place, columns, 0, place.n_blocks);
+            std::copy_n(columns, few, prepared);
+        }
+        uint8_t * expanded = scratch.at + place.bytes();
+        for (size_t i = 0; i < n; ++i) {
+            multiply(ternary_tiles(tiles(segment.matrix, group + i), expanded), group + i, place.panel(), products);
+        }
+    }
+
+    const uint8_t * ternary_tiles(const uint8_t * tiles, uint8_t * room) const {
+        if (!is_coded(matrix.layout)) {
+            return tiles;
+        }
+        for (size_t b = 0; b < n_blocks(); ++b) {
+            kernels.stq1_0->expand(tiles + b * tile_bytes(matrix.layout), reinterpret_cast<TernaryTile *>(room)[b]);
+        }
+        return room;
+    }
+
+    void many_products(const Order & order, Scratch scratch) const {
+        auto * const panels = scratch.take<PanelPlace>(order.n_panels + 1); // the thread's own; what they point at is shared
+        uint8_t * const expanded = scratch.take<uint8_t>(expanded_bytes(matrix));
+        uint8_t * base = shared;
+        size_t p = 0;
+        for (size_t s = 0; s < order.n_segments; ++s) {
+            const Segment & segment = order.segments[s];
+            for (size_t i = 0; i < segment.count; i += panel_columns, ++p) {
+                panels[p] = panel_place(matrix, std::min<size_t>(panel_columns, segment.count - i), base);
+                base += panels[p].bytes();
+                const float * columns[panel_columns] = {};
+                for (size_t c = 0; c < panels[p].columns; ++c) {
+                    columns[c] = input(order.products[segment.first + i + c]);
+                }
+                fill_panel(kernels, panels[p], columns, n_blocks() * worker.index / worker.count, n_blocks() * (worker.index + 1) / worker.count);
+            }
+        }
+        if (worker.pool) {
+            if (worker.index == 0) {
+                ggml_threadpool_chunk_set(worker.pool, static_cast<int>(worker.count));
+            }
+            ggml_barrier(worker.pool);
+        }
+        const size_t per_task = std::clamp<size_t>(n_groups() * order.n_segments / (4 * worker.count), 1, groups_per_task);
+        const size_t per_segment = (n_groups() + per_task - 1) / per_task;
+        const size_t n_tasks = per_segment * order.n_segments;
+        size_t segment = 0, first_panel = 0;
+        for (size_t task = worker.index; task < n_tasks;) {
+            for (; segment < task / per_segment; ++segment) { // tasks come in rising order
+                first_panel += (order.segments[segment].count + panel_columns - 1) / panel_columns;
+            }
+            multiply_task(order, order.segments[segment], panels + first_panel, task % per_segment * per_task, per_task, expanded);
+            task = worker.pool ? static_cast<size_t>(ggml_threadpool_chunk_add(worker.pool, 1)) : task + worker.count;
+        }
+    }
+
+    void multiply_task(const Order & order, const Segment & segment, const PanelPlace * panels, size_t first, size_t n, uint8_t * expanded) const {
+        const size_t last = std::min(n_groups(), first + n);
+        const uint8_t * ready[groups_per_task];
+        for (size_t group = first; group < last; ++group) {
+            ready[group - first] = ternary_tiles(tiles(segment.matrix, group), expanded + (group - first) * n_blocks() * sizeof(TernaryTile));
+        }
+        for (size_t i = 0; i < segment.count; i += panel_columns) {
+            const Panel panel = panels[i / panel_columns].panel();
+            for (size_t group = first; group < last; ++group) {
+                multiply(ready[group - first], group, panel, order.products + segment.first + i);
+            }
+        }
+    }
+};
+
+size_t private_bytes(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products) {
+    return order_bytes(matrix, n_products) +
+           std::max(few * column_bytes(kernels, matrix) + expanded_bytes(matrix),
+                    aligned((panels_at_most(matrix, n_products) + 1) * sizeof(PanelPlace)) + aligned(expanded_bytes(matrix)));
 }
 
 } // namespace
 
-size_t matmul_scratch(const PackedMatrix & matrix, size_t n_columns, size_t n_threads) {
-    const Panels panels = panels_of(matrix, n_columns, nullptr);
-    return 64 + panels.bytes() * (n_columns <= private_columns ? n_threads : 1);
+size_t matmul_scratch(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products, size_t n_threads) {
+    const size_t shared = panels_at_most(matrix, n_products) * panel_place(matrix, panel_columns, nullptr).bytes();
+    return 64 + n_threads * private_bytes(kernels, matrix, n_products) + shared;
 }
 
-void matmul(const Kernels & kernels, const PackedMatrix & matrix, const Columns & in, const Columns & out, size_t n_columns, void * scratch, const Worker & worker) {
-    Panels panels = panels_of(matrix, n_columns, scratch);
-    const size_t n_groups = row_groups(matrix.rows);
-    if (n_columns <= private_columns) {
-        panels.base += worker.index * panels.bytes();
-        fill(kernels, panels.at(0), in, 0, 0, panels.n_blocks);
-        const size_t last = n_groups * (worker.index + 1) / worker.count;
-        for (size_t group = n_groups * worker.index / worker.count; group < last; ++group) {
-            product(kernels, matrix, group, panels.at(0).panel(), out, 0);
-        }
-        return;
-    }
-
-    // Blocks of a panel lie one after the other, so threads that share them write to different cache lines.
-    for (size_t i = 0; i < panels.count(); ++i) {
-        fill(kernels, panels.at(i), in, i * panel_columns, panels.n_blocks * worker.index / worker.count, panels.n_blocks * (worker.index + 1) / worker.count);
-    }
-    if (worker.pool) {
-        if (worker.index == 0) {
-            ggml_threadpool_chunk_set(worker.pool, static_cast<int>(worker.count));
-        }
-        ggml_barrier(worker.pool);
-    }
-    const size_t per_task = std::clamp<size_t>(n_groups / (4 * worker.count), 1, groups_per_task);
-    const size_t n_tasks = (n_groups + per_task - 1) / per_task;
-    for (size_t task = worker.index; task < n_tasks;) {
-        const size_t first = task * per_task;
-        const size_t last = std::min(n_groups, first + per_task);
-        for (size_t i = 0; i < panels.count(); ++i) {
-            const Panel panel = panels.at(i).panel();
-            for (size_t group = first; group < last; ++group) {
-                product(kernels, matrix, group, panel, out, i * panel_columns);
-            }
-        }
-        task = worker.pool ? static_cast<size_t>(ggml_threadpool_chunk_add(worker.pool, 1)) : task + worker.count;
+void matmul(const Kernels & kernels, const PackedMatrix & matrix, const Columns & in, const Columns & out, const Routing & routing, size_t n_products, void * scratch, const Worker & worker) {
+    auto * const base = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(scratch) + 63) & ~uintptr_t{63});
+    const size_t own = private_bytes(kernels, matrix, n_products);
+    Scratch mine{base + worker.index * own};
+    const Order order = sort(matrix, routing, n_products, mine);
+    const Job job{kernels, matrix, in, out, routing, worker, base + worker.count * own};
+    if (order.largest <= few && n_products <= few_in_all) {
+        job.few_products(order, mine);
+    } else {
+        job.many_products(order, mine);
     }
 }
 

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "../formats/half.h"
+#include "../formats/pack.h"
 
 #include <algorithm>
 #include <cmath>
@@ -109,8 +110,14 @@ void quantise32(const float * values, int8_t * codes, float & scale, int32_t & s
     scale = rounded_to_half(step);
 }
 
+void expand_nibbles(const uint8_t * tile, TernaryTile & out) {
+    expand(Layout::nibbles, tile, out);
+}
+
 } // namespace
 
-const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32};
+const CodedKernels scalar_stq1_0 = {Layout::nibbles, expand_nibbles, 0, nullptr, nullptr};
+
+const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0};
 
 } // namespace ternion::kernels

@@ -24,14 +24,21 @@ bool runs_avx512_vnni() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
+
+bool runs_vbmi2() {
+    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+}
 #endif
 
 struct Available {
-    std::array<const Kernels *, 4> sets{};
+    std::array<const Kernels *, 5> sets{};
     size_t count = 0;
 
     Available() {
 #if defined(__x86_64__) && defined(__GNUC__)
+        if (runs_avx512_vnni() && runs_vbmi2()) {
+            sets[count++] = &avx512_vbmi2_kernels;
+        }
         if (runs_avx512_vnni()) {
             sets[count++] = &avx512_vnni_kernels;
         }

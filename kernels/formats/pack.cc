@@ -1,29 +1,19 @@
 #include "pack.h"
 
 #include "half.h"
+#include "stq1_0.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
 namespace ternion::kernels {
 namespace {
 
-constexpr size_t block = TernaryTile::columns;
-
-// Bytes of a block of 256 (q8_0: 32) weights, and where its half-precision scale is.
-struct BlockFacts {
-    size_t weights;
-    size_t bytes;
-    size_t scale_at;
-};
-
-constexpr BlockFacts facts(SourceFormat format) {
-    switch (format) {
-        case SourceFormat::tq1_0: return {256, 54, 52};
-        case SourceFormat::tq2_0: return {256, 66, 64};
-        case SourceFormat::q8_0:  return {32, 34, 0};
-    }
-    return {};
+uint16_t half_at(const uint8_t * at) {
+    uint16_t half;
+    std::memcpy(&half, at, sizeof(half));
+    return half;
 }
 
 // Two bits per weight: byte m of half h holds columns 128 h + 32 p + m, p = 0 … 3, from the lowest bits on.
@@ -75,80 +65,177 @@ void put_bytes(ByteTile & tile, size_t row, const uint8_t * source) {
     std::memcpy(&tile.scales[row], source, sizeof(uint16_t));
 }
 
-// Rows beyond the last: weights of zero with a scale of zero.
-void put_nothing(TernaryTile & tile, size_t row) {
-    for (auto & columns : tile.codes) {
-        std::memset(columns[row], 0x55, 4);
-    }
-    tile.scales[row] = 0;
+ternion_stq1_0_block stq1_0_at(const uint8_t * source) {
+    ternion_stq1_0_block block;
+    std::memcpy(&block, source, sizeof(block));
+    return block;
 }
 
-void put_nothing(ByteTile & tile, size_t row) {
-    for (auto & columns : tile.codes) {
-        std::memset(columns[row], 0x80, 4);
+// Sixteen codes of 5 bits in five words.
+void put_words(uint16_t (&words)[5][tile_rows], size_t row, const uint8_t (&codes)[16]) {
+    const size_t lane = 2 * (row % 16) + row / 16;
+    uint32_t bits = 0;
+    int n_bits = 0;
+    for (size_t i = 0, w = 0; i < 16; ++i) {
+        bits |= static_cast<uint32_t>(codes[i]) << n_bits;
+        n_bits += 5;
+        if (n_bits >= 16) {
+            words[w++][lane] = static_cast<uint16_t>(bits);
+            bits >>= 16;
+            n_bits -= 16;
+        }
     }
-    tile.scales[row] = 0;
+}
+
+void put_sherry(SherryTile & tile, size_t row, const uint8_t * source) {
+    const ternion_stq1_0_block block = stq1_0_at(source);
+    for (size_t c = 0; c < 4; ++c) {
+        uint8_t codes[16];
+        for (size_t i = 0; i < 16; ++i) {
+            const int code = stq1_0_code(block, static_cast<int>(16 * c + i));
+            codes[i] = static_cast<uint8_t>((code & 12) << 1 | (code & 16) >> 2 | (code & 3));
+        }
+        put_words(tile.words[c], row, codes);
+    }
+    tile.scales[row] = block.scale;
+}
+
+void put_nibbles(NibbleTile & tile, size_t row, const uint8_t * source) {
+    const ternion_stq1_0_block block = stq1_0_at(source);
+    for (size_t c = 0; c < 4; ++c) {
+        for (size_t j = 0; j < 8; ++j) {
+            tile.nibbles[c][j][row] = block.slots[8 * c + j];
+        }
+        tile.signs[c][row] = static_cast<uint16_t>(block.signs[2 * c] | block.signs[2 * c + 1] << 8);
+    }
+    tile.scales[row] = block.scale;
+}
+
+/// Code (sign << 4 | slot) of group i of columns 64 c … 64 c + 63.
+int code_at(const SherryTile & tile, size_t c, size_t i, size_t row) {
+    const size_t lane = 2 * (row % 16) + row / 16;
+    const size_t bit = 5 * i;
+    const uint32_t low = tile.words[c][bit / 16][lane];
+    const uint32_t high = bit / 16 + 1 < 5 ? tile.words[c][bit / 16 + 1][lane] : 0u;
+    const uint32_t code = (low | high << 16) >> bit % 16;
+    return static_cast<int>((code & 4) << 2 | (code & 24) >> 1 | (code & 3));
+}
+
+int code_at(const NibbleTile & tile, size_t c, size_t i, size_t row) {
+    return (tile.nibbles[c][i / 2][row] >> (4 * (i % 2)) & 15) | (tile.signs[c][row] >> i & 1) << 4;
+}
+
+template <typename Tile>
+void expand_tile(const Tile & tile, TernaryTile & out) {
+    for (size_t c = 0; c < 4; ++c) {
+        for (size_t row = 0; row < tile_rows; ++row) {
+            uint32_t planes[4] = {};
+            for (size_t i = 0; i < 16; ++i) {
+                const uint32_t weights = stq1_0_weights(code_at(tile, c, i, row));
+                for (size_t p = 0; p < 4; ++p) {
+                    planes[p] |= ((weights >> (8 * p)) + 1u & 3u) << (8 * (i % 4) + 2 * (i / 4));
+                }
+            }
+            for (size_t p = 0; p < 4; ++p) {
+                std::memcpy(out.codes[4 * c + p][row], &planes[p], sizeof(planes[p]));
+            }
+        }
+    }
+    std::memcpy(out.scales, tile.scales, sizeof(out.scales));
+}
+
+void put_tq2_0(TernaryTile & tile, size_t row, const uint8_t * block) {
+    alignas(64) uint8_t codes[256];
+    codes_of_tq2_0(block, codes);
+    put_ternary(tile, row, codes, half_at(block + 64));
+}
+
+void put_tq1_0(TernaryTile & tile, size_t row, const uint8_t * block) {
+    alignas(64) uint8_t codes[256];
+    codes_of_tq1_0(block, codes);
+    put_ternary(tile, row, codes, half_at(block + 52));
+}
+
+template <typename Tile>
+void pack_tiles(const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, void (*put)(Tile &, size_t, const uint8_t *)) {
+    const size_t n_blocks = columns / Tile::columns;
+    auto * tile = reinterpret_cast<Tile *>(packed) + first * n_blocks;
+    for (size_t group = first; group < last; ++group) {
+        for (size_t b = 0; b < n_blocks; ++b, ++tile) {
+            const size_t row = group * tile_rows;
+            if (rows - row < tile_rows) { // rows beyond the last have a scale of zero
+                std::memset(tile, 0, sizeof(Tile));
+            }
+            for (size_t i = 0; i < std::min(tile_rows, rows - row); ++i) {
+                put(*tile, i, source + ((row + i) * n_blocks + b) * block_bytes);
+            }
+        }
+    }
+}
+
+void unpack(const TernaryTile & tile, size_t row, float * out) {
+    const float scale = half_to_float(tile.scales[row]);
+    for (size_t k = 0; k < TernaryTile::columns; ++k) {
+        const int code = tile.codes[k / 16][row][k % 4] >> (2 * (k % 16 / 4)) & 3;
+        out[k] = scale * static_cast<float>(code - 1);
+    }
+}
+
+void unpack(const ByteTile & tile, size_t row, float * out) {
+    const float scale = half_to_float(tile.scales[row]);
+    for (size_t k = 0; k < ByteTile::columns; ++k) {
+        out[k] = scale * static_cast<float>(tile.codes[k / 4][row][k % 4] - 128);
+    }
 }
 
 } // namespace
 
 size_t source_row_bytes(SourceFormat format, size_t columns) {
-    return columns / facts(format).weights * facts(format).bytes;
+    switch (format) {
+        case SourceFormat::tq1_0:  return columns / 256 * 54;
+        case SourceFormat::tq2_0:  return columns / 256 * 66;
+        case SourceFormat::q8_0:   return columns / 32 * 34;
+        case SourceFormat::stq1_0: return columns / 256 * sizeof(ternion_stq1_0_block);
+    }
+    return 0;
 }
 
-size_t packed_bytes(SourceFormat format, size_t rows, size_t columns) {
-    const size_t tile = format == SourceFormat::q8_0 ? sizeof(ByteTile) : sizeof(TernaryTile);
-    return row_groups(rows) * (columns / facts(format).weights) * tile;
+size_t packed_bytes(Layout layout, size_t rows, size_t columns) {
+    return row_groups(rows) * (columns / tile_columns(layout)) * tile_bytes(layout);
 }
 
-void pack(SourceFormat format, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
-    const BlockFacts fact = facts(format);
-    const size_t n_blocks = columns / fact.weights;
-    const size_t row_bytes = source_row_bytes(format, columns);
-    alignas(64) uint8_t codes[block];
-    for (size_t group = first; group < last; ++group) {
-        for (size_t b = 0; b < n_blocks; ++b) {
-            const size_t at = group * n_blocks + b;
-            for (size_t i = 0; i < tile_rows; ++i) {
-                const size_t row = group * tile_rows + i;
-                const uint8_t * from = source + row * row_bytes + b * fact.bytes;
-                if (format == SourceFormat::q8_0) {
-                    ByteTile & tile = reinterpret_cast<ByteTile *>(packed)[at];
-                    row < rows ? put_bytes(tile, i, from) : put_nothing(tile, i);
-                    continue;
-                }
-                TernaryTile & tile = reinterpret_cast<TernaryTile *>(packed)[at];
-                if (row >= rows) {
-                    put_nothing(tile, i);
-                    continue;
-                }
-                format == SourceFormat::tq2_0 ? codes_of_tq2_0(from, codes) : codes_of_tq1_0(from, codes);
-                uint16_t scale;
-                std::memcpy(&scale, from + fact.scale_at, sizeof(scale));
-                put_ternary(tile, i, codes, scale);
+void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
+    switch (format) {
+        case SourceFormat::tq1_0: pack_tiles<TernaryTile>(source, packed, rows, columns, first, last, 54, put_tq1_0); break;
+        case SourceFormat::tq2_0: pack_tiles<TernaryTile>(source, packed, rows, columns, first, last, 66, put_tq2_0); break;
+        case SourceFormat::q8_0:  pack_tiles<ByteTile>(source, packed, rows, columns, first, last, 34, put_bytes); break;
+        case SourceFormat::stq1_0:
+            if (layout == Layout::sherry) {
+                pack_tiles<SherryTile>(source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_sherry);
+            } else {
+                pack_tiles<NibbleTile>(source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_nibbles);
             }
-        }
+            break;
     }
 }
 
-void unpack_row(SourceFormat format, const uint8_t * packed, size_t columns, size_t row, float * out) {
-    const size_t n_blocks = columns / facts(format).weights;
-    const size_t first = row / tile_rows * n_blocks;
+void expand(Layout layout, const uint8_t * tile, TernaryTile & out) {
+    layout == Layout::sherry ? expand_tile(*reinterpret_cast<const SherryTile *>(tile), out) : expand_tile(*reinterpret_cast<const NibbleTile *>(tile), out);
+}
+
+void unpack_row(Layout layout, const uint8_t * packed, size_t columns, size_t row, float * out) {
+    const size_t n_blocks = columns / tile_columns(layout);
+    const uint8_t * tile = packed + row / tile_rows * n_blocks * tile_bytes(layout);
     const size_t i = row % tile_rows;
-    for (size_t b = 0; b < n_blocks; ++b) {
-        if (format == SourceFormat::q8_0) {
-            const ByteTile & tile = reinterpret_cast<const ByteTile *>(packed)[first + b];
-            const float scale = half_to_float(tile.scales[i]);
-            for (size_t k = 0; k < ByteTile::columns; ++k) {
-                *out++ = scale * static_cast<float>(tile.codes[k / 4][i][k % 4] - 128);
-            }
-            continue;
-        }
-        const TernaryTile & tile = reinterpret_cast<const TernaryTile *>(packed)[first + b];
-        const float scale = half_to_float(tile.scales[i]);
-        for (size_t k = 0; k < TernaryTile::columns; ++k) {
-            const int code = tile.codes[k / 16][i][k % 4] >> (2 * (k % 16 / 4)) & 3;
-            *out++ = scale * static_cast<float>(code - 1);
+    for (size_t b = 0; b < n_blocks; ++b, tile += tile_bytes(layout), out += tile_columns(layout)) {
+        if (layout == Layout::bytes) {
+            unpack(*reinterpret_cast<const ByteTile *>(tile), i, out);
+        } else if (layout == Layout::ternary) {
+            unpack(*reinterpret_cast<const TernaryTile *>(tile), i, out);
+        } else {
+            TernaryTile expanded;
+            expand(layout, tile, expanded);
+            unpack(expanded, i, out);
         }
     }
 }

@@ -13,6 +13,18 @@
 //   ByteTile: 32 rows x 32 columns, 1088 bytes = 32 blocks of Q8_0
 //
 //     codes[t]   columns 4 t … 4 t + 3, as above; byte bj: the weight of column 4 t + j, plus 128
+//
+//   SherryTile: 32 rows x 256 columns, 1344 bytes = 32 blocks of STQ1_0
+//
+//     words[c]   the 16 groups of columns 64 c … 64 c + 63, group i: columns 64 c + i, + 16, + 32, + 48
+//                80 bits per row, group i at bits 5 i … 5 i + 4, in five words from the lowest on
+//     words[c][w][2 i + h]: row i + 16 h, so that the halves of a 32-bit lane are 16 rows apart
+//     a code     zero << 3 | sign << 2 | b1 << 1 | b0: stq1_0.h's with the sign moved to where a table of sums is made fastest
+//
+//   NibbleTile: the same in another order, for processors that look up bytes
+//
+//     nibbles[c][j][row]   group 2 j in the low half, 2 j + 1 in the high one: zero << 2 | b1 << 1 | b0
+//     signs[c][row]        bit i: the sign of group i
 #pragma once
 
 #include <cstddef>
@@ -34,7 +46,38 @@ struct alignas(64) ByteTile {
     uint16_t scales[tile_rows];
 };
 
-static_assert(sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088);
+struct alignas(64) SherryTile {
+    static constexpr size_t columns = 256;
+    uint16_t words[4][5][tile_rows];
+    uint16_t scales[tile_rows];
+};
+
+struct alignas(64) NibbleTile {
+    static constexpr size_t columns = 256;
+    uint8_t nibbles[4][8][tile_rows];
+    uint16_t signs[4][tile_rows];
+    uint16_t scales[tile_rows];
+};
+
+static_assert(sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
+
+/// What a packed matrix consists of: for each row group, the tiles of its blocks of columns one after the other.
+enum class Layout : uint8_t { ternary, bytes, sherry, nibbles };
+
+constexpr size_t tile_bytes(Layout layout) {
+    switch (layout) {
+        case Layout::ternary: return sizeof(TernaryTile);
+        case Layout::bytes:   return sizeof(ByteTile);
+        case Layout::sherry:  return sizeof(SherryTile);
+        case Layout::nibbles: return sizeof(NibbleTile);
+    }
+    return 0;
+}
+
+/// Columns of a tile, which are also those that share a scale of the activations.
+constexpr size_t tile_columns(Layout layout) {
+    return layout == Layout::bytes ? ByteTile::columns : 256;
+}
 
 /// Tiles that `rows` take: the last one is filled up with rows of zeros.
 constexpr size_t row_groups(size_t rows) {

@@ -23,37 +23,54 @@ struct Format {
     SourceFormat source;
     ggml_type type;
 };
-constexpr Format formats[] = {{SourceFormat::tq1_0, GGML_TYPE_TQ1_0}, {SourceFormat::tq2_0, GGML_TYPE_TQ2_0}, {SourceFormat::q8_0, GGML_TYPE_Q8_0}};
+constexpr Format formats[] = {{SourceFormat::tq1_0, GGML_TYPE_TQ1_0}, {SourceFormat::tq2_0, GGML_TYPE_TQ2_0}, {SourceFormat::q8_0, GGML_TYPE_Q8_0}, {SourceFormat::stq1_0, GGML_TYPE_STQ1_0}};
+
+Layout layout_for(const Kernels & kernels, SourceFormat source) {
+    return source == SourceFormat::q8_0 ? Layout::bytes : source == SourceFormat::stq1_0 ? kernels.stq1_0->layout : Layout::ternary;
+}
 
 struct Matrix {
     Format format;
-    size_t rows, columns;
+    size_t rows, columns, count;
     std::vector<uint8_t> source;
-    std::vector<uint8_t> memory; // packed, with room to align
-    uint8_t * packed;
 
-    PackedMatrix view() const { return {format.source, packed, rows, columns}; }
     const uint8_t * row(size_t r) const { return source.data() + r * source_row_bytes(format.source, columns); }
 };
 
-Matrix random_matrix(const Format & format, size_t rows, size_t columns, double deviation) {
-    Matrix m{format, rows, columns, std::vector<uint8_t>(rows * source_row_bytes(format.source, columns)),
-             std::vector<uint8_t>(packed_bytes(format.source, rows, columns) + 64), nullptr};
+Matrix random_matrix(const Format & format, size_t rows, size_t columns, double deviation, size_t count = 1) {
+    Matrix m{format, rows, columns, count, std::vector<uint8_t>(count * rows * source_row_bytes(format.source, columns))};
     ternion::RandomBits random(7, "matrix");
-    const auto n_blocks = rows * columns / static_cast<size_t>(ggml_blck_size(format.type));
-    ternion::random_weights(format.type, deviation, random, m.source.data(), n_blocks);
-    m.packed = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(m.memory.data()) + 63) & ~uintptr_t{63});
-    pack(format.source, m.source.data(), m.packed, rows, columns, 0, row_groups(rows));
+    ternion::random_weights(format.type, deviation, random, m.source.data(), count * rows * columns / static_cast<size_t>(ggml_blck_size(format.type)));
     return m;
 }
 
+/// A matrix packed for a set of kernels.
+struct Packed {
+    std::vector<uint8_t> memory; // with room to align
+    PackedMatrix view;
+
+    Packed(const Kernels & kernels, const Matrix & m) {
+        const Layout layout = layout_for(kernels, m.format.source);
+        const size_t bytes = packed_bytes(layout, m.rows, m.columns);
+        memory.resize(m.count * bytes + 64, 0xa5);
+        auto * data = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
+        for (size_t i = 0; i < m.count; ++i) {
+            pack(m.format.source, layout, m.row(i * m.rows), data + i * bytes, m.rows, m.columns, 0, row_groups(m.rows));
+        }
+        view = {layout, data, m.rows, m.columns, m.count};
+    }
+};
+
+Columns columns_at(const std::vector<float> & data, size_t length, size_t n1, size_t n2) {
+    const size_t bytes = length * sizeof(float);
+    return {reinterpret_cast<char *>(const_cast<float *>(data.data())), n1, n2, bytes, bytes * n1, bytes * n1 * n2};
+}
+
 std::vector<float> multiply(const Kernels & kernels, const Matrix & m, const std::vector<float> & in, size_t n) {
+    const Packed packed(kernels, m);
     std::vector<float> out(m.rows * n, -1.0f);
-    std::vector<uint8_t> scratch(matmul_scratch(m.view(), n, 1));
-    const auto columns = [n](const std::vector<float> & data, size_t length) {
-        return Columns{reinterpret_cast<char *>(const_cast<float *>(data.data())), n, 1, length * sizeof(float), 0, 0};
-    };
-    matmul(kernels, m.view(), columns(in, m.columns), columns(out, m.rows), n, scratch.data(), {});
+    std::vector<uint8_t> scratch(matmul_scratch(kernels, packed.view, n, 1));
+    matmul(kernels, packed.view, columns_at(in, m.columns, n, 1), columns_at(out, m.rows, n, 1), {}, n, scratch.data(), {});
     return out;
 }
 
@@ -84,13 +101,25 @@ void for_each_case(Each each) {
 }
 
 void unpacking_gives_what_the_file_says() {
-    for (const Format & format : formats) {
-        const Matrix m = random_matrix(format, 33, 512, 0.02);
-        std::vector<float> expected(m.columns), found(m.columns);
-        for (size_t r = 0; r < m.rows; ++r) {
-            ggml_get_type_traits(format.type)->to_float(m.row(r), expected.data(), static_cast<int64_t>(m.columns));
-            unpack_row(format.source, m.packed, m.columns, r, found.data());
-            CHECK(expected == found);
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (size_t k = 0; k < count; ++k) {
+        for (const Format & format : formats) {
+            const Matrix m = random_matrix(format, 33, 512, 0.02);
+            const Packed packed(*all[k], m);
+            std::vector<float> expected(m.columns), found(m.columns);
+            for (size_t r = 0; r < m.rows; ++r) {
+                ggml_get_type_traits(format.type)->to_float(m.row(r), expected.data(), static_cast<int64_t>(m.columns));
+                unpack_row(packed.view.layout, packed.view.data, m.columns, r, found.data());
+                CHECK(expected == found);
+            }
+            if (format.source != SourceFormat::stq1_0) {
+                continue;
+            }
+            alignas(64) TernaryTile tile, reference;
+            all[k]->stq1_0->expand(packed.view.data, tile);
+            expand(packed.view.layout, packed.view.data, reference);
+            CHECK(std::memcmp(&tile, &reference, sizeof(tile)) == 0);
         }
     }
 }
@@ -106,7 +135,6 @@ void integer_sums_are_exact() {
         for (size_t b = 0; b < m.source.size(); b += block) {
             std::memcpy(m.source.data() + b + at, &one, sizeof(one));
         }
-        pack(format.source, m.source.data(), m.packed, rows, columns, 0, row_groups(rows));
         ternion::RandomBits random(5, "whole");
         std::vector<float> in(columns * n);
         for (size_t i = 0; i < in.size(); ++i) {
@@ -116,7 +144,7 @@ void integer_sums_are_exact() {
         std::vector<float> weights(columns);
         size_t wrong = 0;
         for (size_t r = 0; r < rows; ++r) {
-            unpack_row(format.source, m.packed, columns, r, weights.data());
+            ggml_get_type_traits(format.type)->to_float(m.row(r), weights.data(), static_cast<int64_t>(columns));
             for (size_t j = 0; j < n; ++j) {
                 int64_t sum = 0;
                 for (size_t k = 0; k < columns; ++k) {
@@ -209,6 +237,52 @@ void zeros_give_zeros() {
     });
 }
 
+// Each product with the matrix that its number says, bit for bit what the matrix alone gives; numbers out of range are left alone.
+void experts_are_chosen_by_number() {
+    constexpr size_t experts = 5, rows = 70, columns = 512;
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (size_t k = 0; k < count; ++k) {
+        const Kernels & kernels = *all[k];
+        for (const Format & format : formats) {
+            const Matrix m = random_matrix(format, rows, columns, 0.02, experts);
+            const Packed packed(kernels, m);
+            for (const size_t tokens : {1, 2, 9, 40}) {
+                for (const size_t slots : {1, 3}) {
+                    for (const size_t inputs : {size_t{1}, slots}) {
+                        const size_t n = tokens * slots;
+                        std::vector<int32_t> ids(n + tokens); // rows are further apart than slots
+                        ternion::RandomBits random(tokens, "ids");
+                        for (int32_t & id : ids) {
+                            id = static_cast<int32_t>(random.next() % (experts + 1)) - (random.next() % 16 == 0);
+                        }
+                        const std::vector<float> in = activations(columns * inputs * tokens);
+                        std::vector<float> out(rows * n, -1.0f);
+                        std::vector<uint8_t> scratch(matmul_scratch(kernels, packed.view, n, 1));
+                        const Routing routing{reinterpret_cast<const char *>(ids.data()), slots, sizeof(int32_t), (slots + 1) * sizeof(int32_t), inputs};
+                        matmul(kernels, packed.view, columns_at(in, columns, inputs, tokens), columns_at(out, rows, slots, tokens), routing, n, scratch.data(), {});
+                        size_t wrong = 0;
+                        for (size_t i = 0; i < n; ++i) {
+                            const int32_t id = ids[i / slots * (slots + 1) + i % slots];
+                            std::vector<float> expected(rows, -1.0f);
+                            if (id >= 0 && id < static_cast<int32_t>(experts)) {
+                                Matrix one{format, rows, columns, 1, {m.row(static_cast<size_t>(id) * rows), m.row(static_cast<size_t>(id + 1) * rows)}};
+                                const size_t column = i / slots * inputs + (inputs > 1 ? i % slots : 0);
+                                expected = multiply(kernels, one, {in.begin() + static_cast<long>(column * columns), in.begin() + static_cast<long>((column + 1) * columns)}, 1);
+                            }
+                            wrong += std::memcmp(expected.data(), out.data() + i * rows, rows * sizeof(float)) != 0;
+                        }
+                        if (wrong) {
+                            std::fprintf(stderr, "%s %s: %zu of %zu products wrong (%zu tokens, %zu slots, %zu inputs)\n", kernels.name, ggml_type_name(format.type), wrong, n, tokens, slots, inputs);
+                        }
+                        CHECK(wrong == 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
 } // namespace
 
 int main() {
@@ -228,5 +302,6 @@ int main() {
     kernels_agree_with_upstream();
     what_is_not_finite_stays_in_its_column();
     zeros_give_zeros();
+    experts_are_chosen_by_number();
     return finish_tests();
 }

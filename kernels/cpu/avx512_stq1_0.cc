@@ -1,0 +1,227 @@
+// STQ1_0 with AVX-512 VBMI and VBMI2: 32 rows per register, a code per 16-bit lane.
+//
+// vpermw looks up 32 entries of 16 bits by the low five bits of each lane, so a code needs no mask, only a shift, and one that lies
+// across two words is had with a double shift. That is three operations for 128 weights, where a multiplication takes four. Sums of
+// 64 groups fit into 16 bits: 64 · 3 · 128 = 24576. Four row groups share the load of a table.
+//
+// A table holds 32 sums; those with the sign set are the negatives of the others. One multiplication of bytes makes 16 of them from
+// a group's four activations.
+#include "kernels.h"
+
+#include "../formats/stq1_0.h"
+
+#include <immintrin.h>
+
+#include <cstring>
+#include <utility>
+
+namespace ternion::kernels {
+namespace {
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define UNROLLED _Pragma("GCC unroll 16")
+
+constexpr size_t groups_per_block = 64;
+constexpr size_t table_bytes = groups_per_block * 64;
+constexpr size_t prefetch_ahead = 4096; // in each of up to four row groups
+
+// The weights of the codes without a sign, as signed bytes: lane = zero << 2 | b1 << 1 | b0.
+struct CodeBook {
+    alignas(64) uint32_t weights[16];
+    alignas(64) int32_t start[16]; // activations are multiplied with 128 added; this takes it away again
+};
+
+constexpr CodeBook make_code_book() {
+    CodeBook book{};
+    for (int slot = 0; slot < 16; ++slot) {
+        const uint32_t weights = stq1_0_weights(slot);
+        int32_t sum = 0;
+        for (int p = 0; p < 4; ++p) {
+            sum += static_cast<int8_t>(weights >> (8 * p) & 255u);
+        }
+        book.weights[slot] = weights;
+        book.start[slot] = -128 * sum;
+    }
+    return book;
+}
+
+constexpr CodeBook code_book = make_code_book();
+
+// Byte 4 i + p of the result is byte 16 p + i: the four columns of a group side by side.
+struct Gather {
+    alignas(64) uint8_t from[64];
+};
+
+constexpr Gather make_gather() {
+    Gather gather{};
+    for (uint8_t i = 0; i < 64; ++i) {
+        gather.from[i] = static_cast<uint8_t>(16 * (i % 4) + i / 4);
+    }
+    return gather;
+}
+
+constexpr Gather gather = make_gather();
+
+void make_tables(const int8_t * codes, uint8_t * tables) {
+    const __m512i order = _mm512_load_si512(gather.from);
+    const __m512i weights = _mm512_load_si512(code_book.weights);
+    const __m512i start = _mm512_load_si512(code_book.start);
+    alignas(64) int32_t groups[16];
+    for (size_t c = 0; c < 4; ++c, codes += 64) {
+        const __m512i raised = _mm512_xor_si512(_mm512_loadu_si512(codes), _mm512_set1_epi8(static_cast<char>(0x80)));
+        _mm512_store_si512(groups, _mm512_permutexvar_epi8(order, raised));
+        UNROLLED for (size_t i = 0; i < 16; ++i, tables += 64) {
+            const __m512i plus = _mm512_dpbusd_epi32(start, _mm512_set1_epi32(groups[i]), weights);
+            const __m512i minus = _mm512_sub_epi32(_mm512_setzero_si512(), plus);
+            // Packing takes four sums of one, four of the other: index = zero << 3 | sign << 2 | b1 << 1 | b0, as tiles have it.
+            _mm512_store_si512(tables, _mm512_packs_epi32(plus, minus));
+        }
+    }
+}
+
+template <int I>
+ALWAYS_INLINE __m512i index_of(const __m512i (&word)[5]) {
+    constexpr int bit = 5 * I, w = bit / 16, shift = bit % 16;
+    if constexpr (shift == 0) {
+        return word[w];
+    } else if constexpr (shift <= 11) {
+        return _mm512_srli_epi16(word[w], shift);
+    } else {
+        return _mm512_shrdi_epi16(word[w], word[w + 1], shift);
+    }
+}
+
+template <int N, int I>
+ALWAYS_INLINE void add_code(__m512i (&sum)[N], const __m512i (&word)[N][5], const uint8_t * tables) {
+    const __m512i table = _mm512_load_si512(tables + 64 * I);
+    UNROLLED for (int g = 0; g < N; ++g) {
+        sum[g] = _mm512_add_epi16(sum[g], _mm512_permutexvar_epi16(index_of<I>(word[g]), table));
+    }
+}
+
+template <int N, int... I>
+ALWAYS_INLINE void add_chunk(__m512i (&sum)[N], const __m512i (&word)[N][5], const uint8_t * tables, std::integer_sequence<int, I...>) {
+    (add_code<N, I>(sum, word, tables), ...);
+}
+
+template <int N>
+void lookup(const uint8_t * tiles, size_t group_bytes, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
+    __m512 low[N], high[N];
+    UNROLLED for (int g = 0; g < N; ++g) {
+        low[g] = high[g] = _mm512_setzero_ps();
+    }
+    for (size_t b = 0; b < n_blocks; ++b, tiles += sizeof(SherryTile), tables += table_bytes) {
+        __m512i sum[N];
+        UNROLLED for (int g = 0; g < N; ++g) {
+            sum[g] = _mm512_setzero_si512();
+        }
+        for (size_t c = 0; c < 4; ++c) {
+            __m512i word[N][5];
+            UNROLLED for (int g = 0; g < N; ++g) {
+                const auto & tile = *reinterpret_cast<const SherryTile *>(tiles + static_cast<size_t>(g) * group_bytes);
+                UNROLLED for (int w = 0; w < 5; ++w) {
+                    _mm_prefetch(reinterpret_cast<const char *>(tile.words[c][w]) + prefetch_ahead, _MM_HINT_T0);
+                    word[g][w] = _mm512_load_si512(tile.words[c][w]);
+                }
+            }
+            add_chunk<N>(sum, word, tables + c * 16 * 64, std::make_integer_sequence<int, 16>{});
+        }
+        UNROLLED for (int g = 0; g < N; ++g) {
+            const auto & tile = *reinterpret_cast<const SherryTile *>(tiles + static_cast<size_t>(g) * group_bytes);
+            const auto * at = reinterpret_cast<const __m256i *>(tile.scales);
+            const __m512 scale = _mm512_set1_ps(scales[b]);
+            const __m512 first = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(sum[g], 16), 16));
+            const __m512 second = _mm512_cvtepi32_ps(_mm512_srai_epi32(sum[g], 16));
+            low[g] = _mm512_fmadd_ps(first, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at)), scale), low[g]);
+            high[g] = _mm512_fmadd_ps(second, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at + 1)), scale), high[g]);
+        }
+    }
+    UNROLLED for (int g = 0; g < N; ++g) {
+        _mm512_storeu_ps(out[g], low[g]);
+        _mm512_storeu_ps(out[g] + 16, high[g]);
+    }
+}
+
+void lookup_any(const uint8_t * tiles, size_t group_bytes, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
+    switch (n_groups) {
+        case 1: lookup<1>(tiles, group_bytes, n_blocks, tables, scales, out); break;
+        case 2: lookup<2>(tiles, group_bytes, n_blocks, tables, scales, out); break;
+        case 3: lookup<3>(tiles, group_bytes, n_blocks, tables, scales, out); break;
+        default: lookup<4>(tiles, group_bytes, n_blocks, tables, scales, out); break;
+    }
+}
+
+// The weights of all codes plus one, a byte each, by the tile's code.
+struct Weights {
+    alignas(64) uint32_t of[32];
+};
+
+constexpr Weights make_weights() {
+    Weights weights{};
+    for (int code = 0; code < 32; ++code) {
+        const uint32_t w = stq1_0_weights((code & 4) << 2 | (code & 24) >> 1 | (code & 3));
+        for (int p = 0; p < 4; ++p) {
+            weights.of[code] |= ((w >> (8 * p)) + 1u & 3u) << (8 * p);
+        }
+    }
+    return weights;
+}
+
+constexpr Weights code_weights = make_weights();
+
+// Four registers of four bytes per lane, a 4 x 4 matrix in each lane, transposed: byte j of plane p is byte p of part j.
+ALWAYS_INLINE void transpose_bytes(const __m512i (&part)[4], __m512i (&plane)[4]) {
+    const __mmask64 odd_bytes = 0xaaaaaaaaaaaaaaaaull;
+    const __mmask32 odd_words = 0xaaaaaaaau;
+    const __m512i even01 = _mm512_mask_blend_epi8(odd_bytes, part[0], _mm512_slli_epi16(part[1], 8)); // bytes 0 and 2 of parts 0, 1
+    const __m512i odd01 = _mm512_mask_blend_epi8(odd_bytes, _mm512_srli_epi16(part[0], 8), part[1]);
+    const __m512i even23 = _mm512_mask_blend_epi8(odd_bytes, part[2], _mm512_slli_epi16(part[3], 8));
+    const __m512i odd23 = _mm512_mask_blend_epi8(odd_bytes, _mm512_srli_epi16(part[2], 8), part[3]);
+    plane[0] = _mm512_mask_blend_epi16(odd_words, even01, _mm512_slli_epi32(even23, 16));
+    plane[1] = _mm512_mask_blend_epi16(odd_words, odd01, _mm512_slli_epi32(odd23, 16));
+    plane[2] = _mm512_mask_blend_epi16(odd_words, _mm512_srli_epi32(even01, 16), even23);
+    plane[3] = _mm512_mask_blend_epi16(odd_words, _mm512_srli_epi32(odd01, 16), odd23);
+}
+
+// Group i goes to bits 2 (i / 4) of byte i % 4.
+template <int I>
+ALWAYS_INLINE void expand_code(const __m512i (&word)[5], __m512i first, __m512i second, __m512i (&low)[4], __m512i (&high)[4]) {
+    const __m512i index = index_of<I>(word);
+    const __m512i l = _mm512_slli_epi32(_mm512_permutex2var_epi32(first, index, second), I / 4 * 2);
+    const __m512i h = _mm512_slli_epi32(_mm512_permutex2var_epi32(first, _mm512_srli_epi32(index, 16), second), I / 4 * 2);
+    low[I % 4] = I < 4 ? l : _mm512_or_si512(low[I % 4], l);
+    high[I % 4] = I < 4 ? h : _mm512_or_si512(high[I % 4], h);
+}
+
+template <int... I>
+ALWAYS_INLINE void expand_chunk(const __m512i (&word)[5], __m512i first, __m512i second, __m512i (&low)[4], __m512i (&high)[4], std::integer_sequence<int, I...>) {
+    (expand_code<I>(word, first, second, low, high), ...);
+}
+
+void expand(const uint8_t * from, TernaryTile & out) {
+    const auto & tile = *reinterpret_cast<const SherryTile *>(from);
+    const __m512i first = _mm512_load_si512(code_weights.of);
+    const __m512i second = _mm512_load_si512(code_weights.of + 16);
+    for (size_t c = 0; c < 4; ++c) {
+        __m512i word[5], low[4], high[4], plane[4];
+        UNROLLED for (int w = 0; w < 5; ++w) {
+            word[w] = _mm512_load_si512(tile.words[c][w]);
+        }
+        expand_chunk(word, first, second, low, high, std::make_integer_sequence<int, 16>{});
+        transpose_bytes(low, plane);
+        UNROLLED for (size_t p = 0; p < 4; ++p) {
+            _mm512_store_si512(out.codes[4 * c + p], plane[p]);
+        }
+        transpose_bytes(high, plane);
+        UNROLLED for (size_t p = 0; p < 4; ++p) {
+            _mm512_store_si512(out.codes[4 * c + p][16], plane[p]);
+        }
+    }
+    std::memcpy(out.scales, tile.scales, sizeof(out.scales));
+}
+
+} // namespace
+
+const CodedKernels avx512_vbmi2_stq1_0 = {Layout::sherry, expand, table_bytes, make_tables, lookup_any};
+
+} // namespace ternion::kernels
