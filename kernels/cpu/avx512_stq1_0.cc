@@ -23,7 +23,8 @@ namespace {
 
 constexpr size_t groups_per_block = 64;
 constexpr size_t table_bytes = groups_per_block * 64;
-constexpr size_t prefetch_ahead = 4096; // in each of up to four row groups
+// The next block of the same strip: it is needed when all strips have had this one.
+constexpr size_t prefetch_ahead = strip_groups(Layout::sherry) * sizeof(SherryTile);
 
 // The weights of the codes without a sign, as signed bytes: lane = zero << 2 | b1 << 1 | b0.
 struct CodeBook {
@@ -37,7 +38,7 @@ constexpr CodeBook make_code_book() {
         const uint32_t weights = stq1_0_weights(slot);
         int32_t sum = 0;
         for (int p = 0; p < 4; ++p) {
-            sum += static_cast<int8_t>(weights >> (8 * p) & 255u);
+            sum += static_cast<int8_t>((weights >> (8 * p)) & 255u);
         }
         book.weights[slot] = weights;
         book.start[slot] = -128 * sum;
@@ -79,6 +80,13 @@ void make_tables(const int8_t * codes, uint8_t * tables) {
     }
 }
 
+// GCC would add up all lookups of a chunk as a tree, with more of them alive than there are registers.
+ALWAYS_INLINE void in_this_order([[maybe_unused]] __m512i & sum) {
+#if defined(__GNUC__)
+    asm("" : "+v"(sum));
+#endif
+}
+
 template <int I>
 ALWAYS_INLINE __m512i index_of(const __m512i (&word)[5]) {
     constexpr int bit = 5 * I, w = bit / 16, shift = bit % 16;
@@ -91,63 +99,68 @@ ALWAYS_INLINE __m512i index_of(const __m512i (&word)[5]) {
     }
 }
 
+// Words are loaded where they are first needed: all of them at once would not leave registers for the sums.
 template <int N, int I>
-ALWAYS_INLINE void add_code(__m512i (&sum)[N], const __m512i (&word)[N][5], const uint8_t * tables) {
+ALWAYS_INLINE void add_code(__m512i (&sum)[N], __m512i (&word)[N][5], const SherryTile * const (&tile)[N], size_t c, const uint8_t * tables) {
+    constexpr int bit = 5 * I, next = bit % 16 == 0 ? 0 : bit % 16 > 11 ? bit / 16 + 1 : -1;
     const __m512i table = _mm512_load_si512(tables + 64 * I);
     UNROLLED for (int g = 0; g < N; ++g) {
+        if constexpr (next >= 0) {
+            _mm_prefetch(reinterpret_cast<const char *>(tile[g]->words[c][next]) + prefetch_ahead, _MM_HINT_T0);
+            word[g][next] = _mm512_load_si512(tile[g]->words[c][next]);
+        }
         sum[g] = _mm512_add_epi16(sum[g], _mm512_permutexvar_epi16(index_of<I>(word[g]), table));
+        in_this_order(sum[g]);
     }
 }
 
 template <int N, int... I>
-ALWAYS_INLINE void add_chunk(__m512i (&sum)[N], const __m512i (&word)[N][5], const uint8_t * tables, std::integer_sequence<int, I...>) {
-    (add_code<N, I>(sum, word, tables), ...);
+ALWAYS_INLINE void add_chunk(__m512i (&sum)[N], const SherryTile * const (&tile)[N], size_t c, const uint8_t * tables, std::integer_sequence<int, I...>) {
+    __m512i word[N][5];
+    (add_code<N, I>(sum, word, tile, c, tables), ...);
 }
 
+// One block of N row groups, added to `out`.
 template <int N>
-void lookup(const uint8_t * tiles, size_t group_bytes, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
-    __m512 low[N], high[N];
+ALWAYS_INLINE void add_block(const uint8_t * tiles, const uint8_t * tables, float activation_scale, float (*out)[tile_rows]) {
+    __m512i sum[N];
+    const SherryTile * tile[N];
     UNROLLED for (int g = 0; g < N; ++g) {
-        low[g] = high[g] = _mm512_setzero_ps();
+        sum[g] = _mm512_setzero_si512();
+        tile[g] = reinterpret_cast<const SherryTile *>(tiles) + g;
     }
-    for (size_t b = 0; b < n_blocks; ++b, tiles += sizeof(SherryTile), tables += table_bytes) {
-        __m512i sum[N];
-        UNROLLED for (int g = 0; g < N; ++g) {
-            sum[g] = _mm512_setzero_si512();
-        }
-        for (size_t c = 0; c < 4; ++c) {
-            __m512i word[N][5];
-            UNROLLED for (int g = 0; g < N; ++g) {
-                const auto & tile = *reinterpret_cast<const SherryTile *>(tiles + static_cast<size_t>(g) * group_bytes);
-                UNROLLED for (int w = 0; w < 5; ++w) {
-                    _mm_prefetch(reinterpret_cast<const char *>(tile.words[c][w]) + prefetch_ahead, _MM_HINT_T0);
-                    word[g][w] = _mm512_load_si512(tile.words[c][w]);
-                }
-            }
-            add_chunk<N>(sum, word, tables + c * 16 * 64, std::make_integer_sequence<int, 16>{});
-        }
-        UNROLLED for (int g = 0; g < N; ++g) {
-            const auto & tile = *reinterpret_cast<const SherryTile *>(tiles + static_cast<size_t>(g) * group_bytes);
-            const auto * at = reinterpret_cast<const __m256i *>(tile.scales);
-            const __m512 scale = _mm512_set1_ps(scales[b]);
-            const __m512 first = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(sum[g], 16), 16));
-            const __m512 second = _mm512_cvtepi32_ps(_mm512_srai_epi32(sum[g], 16));
-            low[g] = _mm512_fmadd_ps(first, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at)), scale), low[g]);
-            high[g] = _mm512_fmadd_ps(second, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at + 1)), scale), high[g]);
-        }
+    for (size_t c = 0; c < 4; ++c) {
+        add_chunk<N>(sum, tile, c, tables + c * 16 * 64, std::make_integer_sequence<int, 16>{});
     }
+    const __m512 scale = _mm512_set1_ps(activation_scale);
     UNROLLED for (int g = 0; g < N; ++g) {
-        _mm512_storeu_ps(out[g], low[g]);
-        _mm512_storeu_ps(out[g] + 16, high[g]);
+        const auto * at = reinterpret_cast<const __m256i *>(tile[g]->scales);
+        const __m512 first = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(sum[g], 16), 16));
+        const __m512 second = _mm512_cvtepi32_ps(_mm512_srai_epi32(sum[g], 16));
+        const __m512 low = _mm512_fmadd_ps(first, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at)), scale), _mm512_loadu_ps(out[g]));
+        const __m512 high = _mm512_fmadd_ps(second, _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256(at + 1)), scale), _mm512_loadu_ps(out[g] + 16));
+        _mm512_storeu_ps(out[g], low);
+        _mm512_storeu_ps(out[g] + 16, high);
     }
 }
 
-void lookup_any(const uint8_t * tiles, size_t group_bytes, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
-    switch (n_groups) {
-        case 1: lookup<1>(tiles, group_bytes, n_blocks, tables, scales, out); break;
-        case 2: lookup<2>(tiles, group_bytes, n_blocks, tables, scales, out); break;
-        case 3: lookup<3>(tiles, group_bytes, n_blocks, tables, scales, out); break;
-        default: lookup<4>(tiles, group_bytes, n_blocks, tables, scales, out); break;
+// Block by block through all strips, so that the block's tables stay in the first-level cache.
+void lookup(const uint8_t * strips, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
+    constexpr size_t together = strip_groups(Layout::sherry);
+    std::memset(out, 0, n_groups * sizeof(*out));
+    const size_t strip_bytes = together * n_blocks * sizeof(SherryTile);
+    for (size_t b = 0; b < n_blocks; ++b, tables += table_bytes) {
+        const uint8_t * strip = strips;
+        size_t group = 0;
+        for (; group + together <= n_groups; group += together, strip += strip_bytes) {
+            add_block<together>(strip + b * together * sizeof(SherryTile), tables, scales[b], out + group);
+        }
+        switch (n_groups - group) {
+            case 1: add_block<1>(strip + b * 1 * sizeof(SherryTile), tables, scales[b], out + group); break;
+            case 2: add_block<2>(strip + b * 2 * sizeof(SherryTile), tables, scales[b], out + group); break;
+            case 3: add_block<3>(strip + b * 3 * sizeof(SherryTile), tables, scales[b], out + group); break;
+            default: break;
+        }
     }
 }
 
@@ -161,7 +174,7 @@ constexpr Weights make_weights() {
     for (int code = 0; code < 32; ++code) {
         const uint32_t w = stq1_0_weights((code & 4) << 2 | (code & 24) >> 1 | (code & 3));
         for (int p = 0; p < 4; ++p) {
-            weights.of[code] |= ((w >> (8 * p)) + 1u & 3u) << (8 * p);
+            weights.of[code] |= (((w >> (8 * p)) + 1u) & 3u) << (8 * p);
         }
     }
     return weights;
@@ -222,6 +235,6 @@ void expand(const uint8_t * from, TernaryTile & out) {
 
 } // namespace
 
-const CodedKernels avx512_vbmi2_stq1_0 = {Layout::sherry, expand, table_bytes, make_tables, lookup_any};
+const CodedKernels avx512_vbmi2_stq1_0 = {Layout::sherry, expand, table_bytes, make_tables, lookup};
 
 } // namespace ternion::kernels

@@ -34,8 +34,8 @@ using Quantise256 = void (*)(const float * values, int8_t * codes, float & scale
 /// 32 activations, as Q8_0: the scale is the largest magnitude / 127, rounded to half precision.
 using Quantise32 = Quantise256;
 
-/// Most row groups that a lookup takes at a time: they share the loads of the tables.
-constexpr size_t lookup_groups = 4;
+/// Most row groups of a lookup: with their sums, a block's tables and what is fetched ahead, it fills the first-level cache.
+constexpr size_t lookup_groups = 16;
 
 /// How matrices of coded groups of weights (STQ1_0) are computed with.
 ///
@@ -49,9 +49,9 @@ struct CodedKernels {
     size_t table_bytes;
     /// From a block's 256 codes, in the order of columns. `tables` is 64-byte aligned.
     void (*make_tables)(const int8_t * codes, uint8_t * tables);
-    /// `out` [group][row] of one column, for `n_groups` (1 … lookup_groups) row groups, `group_bytes` apart. `tables`, `scales`: one
+    /// `out` [group][row] of one column, for up to lookup_groups row groups from the start of a strip on. `tables`, `scales`: one
     /// after the other for all blocks. The same bits as the ternary kernel with the expanded tiles.
-    void (*lookup)(const uint8_t * tiles, size_t group_bytes, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]);
+    void (*lookup)(const uint8_t * strips, size_t n_groups, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]);
 };
 
 struct Kernels {

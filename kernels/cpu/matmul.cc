@@ -133,8 +133,8 @@ struct Job {
 
     size_t n_groups() const { return row_groups(matrix.rows); }
     size_t n_blocks() const { return matrix.columns / tile_columns(matrix.layout); }
-    size_t group_bytes() const { return n_blocks() * tile_bytes(matrix.layout); }
-    const uint8_t * tiles(size_t m, size_t group) const { return matrix.data + (m * n_groups() + group) * group_bytes(); }
+    TileMap map() const { return {matrix.layout, n_groups(), n_blocks()}; }
+    const uint8_t * data(size_t m) const { return matrix.data + m * n_groups() * n_blocks() * tile_bytes(matrix.layout); }
     const float * input(size_t product) const {
         return in.at(product / routing.slots * routing.inputs + (routing.inputs > 1 ? product % routing.slots : 0));
     }
@@ -157,45 +157,52 @@ struct Job {
         }
     }
 
-    // The thread's share of the row groups of all segments, with no word to the other threads.
+    // The thread's share of the strips of all segments, with no word to the other threads.
     void few_products(const Order & order, Scratch scratch) const {
         const CodedKernels * coded = lookup_kernels(kernels, matrix);
-        const size_t all = order.n_segments * n_groups();
+        const size_t per_strip = strip_groups(matrix.layout);
+        const size_t n_strips = (n_groups() + per_strip - 1) / per_strip;
+        const size_t all = order.n_segments * n_strips;
         const size_t last = all * (worker.index + 1) / worker.count;
         const float * prepared[few] = {};
         for (size_t at = all * worker.index / worker.count; at < last;) {
-            const Segment & segment = order.segments[at / n_groups()];
+            const Segment & segment = order.segments[at / n_strips];
             const uint32_t * products = order.products + segment.first;
-            const size_t group = at % n_groups();
-            const size_t n = std::min(n_groups() - group, last - at);
-            coded ? look_up(*coded, segment, products, group, n, prepared, scratch) : multiply_few(segment, products, group, n, prepared, scratch);
+            const size_t strip = at % n_strips;
+            const size_t n = std::min(n_strips - strip, last - at);
+            if (coded) {
+                look_up(*coded, segment, products, strip, n, prepared, scratch);
+            } else {
+                multiply_few(segment, products, strip * per_strip, std::min(n_groups(), (strip + n) * per_strip), prepared, scratch);
+            }
             at += n;
         }
     }
 
-    void look_up(const CodedKernels & coded, const Segment & segment, const uint32_t * products, size_t group, size_t n, const float * (&prepared)[few], Scratch scratch) const {
-        const TablePlace base{n_blocks(), coded.table_bytes, scratch.at};
+    void look_up(const CodedKernels & coded, const Segment & segment, const uint32_t * products, size_t first, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+        TablePlace places[few];
         for (size_t c = 0; c < segment.count; ++c) {
-            const TablePlace place{n_blocks(), coded.table_bytes, scratch.at + c * base.bytes()};
+            places[c] = {n_blocks(), coded.table_bytes, scratch.at};
+            scratch.at += places[c].bytes();
             if (const float * column = input(products[c]); prepared[c] != column) {
-                fill_tables(kernels, coded, place, column);
+                fill_tables(kernels, coded, places[c], column);
                 prepared[c] = column;
             }
         }
         alignas(64) float result[lookup_groups][tile_rows];
-        for (size_t i = 0; i < n; i += lookup_groups) {
-            const size_t together = std::min(lookup_groups, n - i);
+        const size_t last = std::min(n_groups(), (first + n) * strip_groups(matrix.layout));
+        for (size_t group = first * strip_groups(matrix.layout); group < last; group += lookup_groups) {
+            const size_t together = std::min(lookup_groups, last - group);
             for (size_t c = 0; c < segment.count; ++c) {
-                const TablePlace place{n_blocks(), coded.table_bytes, scratch.at + c * base.bytes()};
-                coded.lookup(tiles(segment.matrix, group + i), group_bytes(), together, n_blocks(), place.tables(), place.scales(), result);
+                coded.lookup(data(segment.matrix) + map().at(group, 0), together, n_blocks(), places[c].tables(), places[c].scales(), result);
                 for (size_t g = 0; g < together; ++g) {
-                    store(group + i + g, result[g], products[c]);
+                    store(group + g, result[g], products[c]);
                 }
             }
         }
     }
 
-    void multiply_few(const Segment & segment, const uint32_t * products, size_t group, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+    void multiply_few(const Segment & segment, const uint32_t * products, size_t first, size_t last, const float * (&prepared)[few], Scratch scratch) const {
         const float * columns[few] = {};
         for (size_t c = 0; c < segment.count; ++c) {
             columns[c] = input(products[c]);
@@ -206,17 +213,18 @@ struct Job {
             std::copy_n(columns, few, prepared);
         }
         uint8_t * expanded = scratch.at + place.bytes();
-        for (size_t i = 0; i < n; ++i) {
-            multiply(ternary_tiles(tiles(segment.matrix, group + i), expanded), group + i, place.panel(), products);
+        for (size_t group = first; group < last; ++group) {
+            multiply(multipliable(segment.matrix, group, expanded), group, place.panel(), products);
         }
     }
 
-    const uint8_t * ternary_tiles(const uint8_t * tiles, uint8_t * room) const {
+    /// The tiles of a row group, one block after the other, as a kernel multiplies them: in place, or expanded into `room`.
+    const uint8_t * multipliable(size_t m, size_t group, uint8_t * room) const {
         if (!is_coded(matrix.layout)) {
-            return tiles;
+            return data(m) + map().at(group, 0);
         }
         for (size_t b = 0; b < n_blocks(); ++b) {
-            kernels.stq1_0->expand(tiles + b * tile_bytes(matrix.layout), reinterpret_cast<TernaryTile *>(room)[b]);
+            kernels.stq1_0->expand(data(m) + map().at(group, b), reinterpret_cast<TernaryTile *>(room)[b]);
         }
         return room;
     }
@@ -261,7 +269,7 @@ struct Job {
         const size_t last = std::min(n_groups(), first + n);
         const uint8_t * ready[groups_per_task];
         for (size_t group = first; group < last; ++group) {
-            ready[group - first] = ternary_tiles(tiles(segment.matrix, group), expanded + (group - first) * n_blocks() * sizeof(TernaryTile));
+            ready[group - first] = multipliable(segment.matrix, group, expanded + (group - first) * n_blocks() * sizeof(TernaryTile));
         }
         for (size_t i = 0; i < segment.count; i += panel_columns) {
             const Panel panel = panels[i / panel_columns].panel();

@@ -133,7 +133,7 @@ void expand_tile(const Tile & tile, TernaryTile & out) {
             for (size_t i = 0; i < 16; ++i) {
                 const uint32_t weights = stq1_0_weights(code_at(tile, c, i, row));
                 for (size_t p = 0; p < 4; ++p) {
-                    planes[p] |= ((weights >> (8 * p)) + 1u & 3u) << (8 * (i % 4) + 2 * (i / 4));
+                    planes[p] |= (((weights >> (8 * p)) + 1u) & 3u) << (8 * (i % 4) + 2 * (i / 4));
                 }
             }
             for (size_t p = 0; p < 4; ++p) {
@@ -157,11 +157,12 @@ void put_tq1_0(TernaryTile & tile, size_t row, const uint8_t * block) {
 }
 
 template <typename Tile>
-void pack_tiles(const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, void (*put)(Tile &, size_t, const uint8_t *)) {
+void pack_tiles(Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, void (*put)(Tile &, size_t, const uint8_t *)) {
     const size_t n_blocks = columns / Tile::columns;
-    auto * tile = reinterpret_cast<Tile *>(packed) + first * n_blocks;
+    const TileMap map{layout, row_groups(rows), n_blocks};
     for (size_t group = first; group < last; ++group) {
-        for (size_t b = 0; b < n_blocks; ++b, ++tile) {
+        for (size_t b = 0; b < n_blocks; ++b) {
+            auto * const tile = reinterpret_cast<Tile *>(packed + map.at(group, b));
             const size_t row = group * tile_rows;
             if (rows - row < tile_rows) { // rows beyond the last have a scale of zero
                 std::memset(tile, 0, sizeof(Tile));
@@ -206,14 +207,14 @@ size_t packed_bytes(Layout layout, size_t rows, size_t columns) {
 
 void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
     switch (format) {
-        case SourceFormat::tq1_0: pack_tiles<TernaryTile>(source, packed, rows, columns, first, last, 54, put_tq1_0); break;
-        case SourceFormat::tq2_0: pack_tiles<TernaryTile>(source, packed, rows, columns, first, last, 66, put_tq2_0); break;
-        case SourceFormat::q8_0:  pack_tiles<ByteTile>(source, packed, rows, columns, first, last, 34, put_bytes); break;
+        case SourceFormat::tq1_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 54, put_tq1_0); break;
+        case SourceFormat::tq2_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 66, put_tq2_0); break;
+        case SourceFormat::q8_0:  pack_tiles<ByteTile>(layout, source, packed, rows, columns, first, last, 34, put_bytes); break;
         case SourceFormat::stq1_0:
             if (layout == Layout::sherry) {
-                pack_tiles<SherryTile>(source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_sherry);
+                pack_tiles<SherryTile>(layout, source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_sherry);
             } else {
-                pack_tiles<NibbleTile>(source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_nibbles);
+                pack_tiles<NibbleTile>(layout, source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_nibbles);
             }
             break;
     }
@@ -223,11 +224,11 @@ void expand(Layout layout, const uint8_t * tile, TernaryTile & out) {
     layout == Layout::sherry ? expand_tile(*reinterpret_cast<const SherryTile *>(tile), out) : expand_tile(*reinterpret_cast<const NibbleTile *>(tile), out);
 }
 
-void unpack_row(Layout layout, const uint8_t * packed, size_t columns, size_t row, float * out) {
-    const size_t n_blocks = columns / tile_columns(layout);
-    const uint8_t * tile = packed + row / tile_rows * n_blocks * tile_bytes(layout);
+void unpack_row(Layout layout, const uint8_t * packed, size_t rows, size_t columns, size_t row, float * out) {
+    const TileMap map{layout, row_groups(rows), columns / tile_columns(layout)};
     const size_t i = row % tile_rows;
-    for (size_t b = 0; b < n_blocks; ++b, tile += tile_bytes(layout), out += tile_columns(layout)) {
+    for (size_t b = 0; b < map.n_blocks; ++b, out += tile_columns(layout)) {
+        const uint8_t * tile = packed + map.at(row / tile_rows, b);
         if (layout == Layout::bytes) {
             unpack(*reinterpret_cast<const ByteTile *>(tile), i, out);
         } else if (layout == Layout::ternary) {

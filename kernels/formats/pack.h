@@ -22,7 +22,7 @@ size_t packed_bytes(Layout layout, size_t rows, size_t columns);
 void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last);
 
 /// The weights of one row as numbers: the inverse of pack(), and the reference of the kernels.
-void unpack_row(Layout layout, const uint8_t * packed, size_t columns, size_t row, float * out);
+void unpack_row(Layout layout, const uint8_t * packed, size_t rows, size_t columns, size_t row, float * out);
 
 /// A tile of `sherry` or `nibbles` as a ternary one of the same weights.
 void expand(Layout layout, const uint8_t * tile, TernaryTile & out);

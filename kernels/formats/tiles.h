@@ -61,7 +61,9 @@ struct alignas(64) NibbleTile {
 
 static_assert(sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
 
-/// What a packed matrix consists of: for each row group, the tiles of its blocks of columns one after the other.
+/// What a packed matrix consists of, and in which order: a strip of row groups after the other, in each the blocks of columns from
+/// left to right, of each block the tiles of the strip's row groups. So memory is read in one go by a kernel that takes a strip at a
+/// time. `ternary` and `bytes` have strips of one row group, the others of four; the last strip may have fewer.
 enum class Layout : uint8_t { ternary, bytes, sherry, nibbles };
 
 constexpr size_t tile_bytes(Layout layout) {
@@ -74,6 +76,10 @@ constexpr size_t tile_bytes(Layout layout) {
     return 0;
 }
 
+constexpr size_t strip_groups(Layout layout) {
+    return layout == Layout::ternary || layout == Layout::bytes ? 1 : 4;
+}
+
 /// Columns of a tile, which are also those that share a scale of the activations.
 constexpr size_t tile_columns(Layout layout) {
     return layout == Layout::bytes ? ByteTile::columns : 256;
@@ -83,5 +89,23 @@ constexpr size_t tile_columns(Layout layout) {
 constexpr size_t row_groups(size_t rows) {
     return (rows + tile_rows - 1) / tile_rows;
 }
+
+/// Where the tiles of a matrix are.
+struct TileMap {
+    Layout layout;
+    size_t n_groups;
+    size_t n_blocks;
+
+    size_t groups_of_strip(size_t strip) const {
+        const size_t first = strip * strip_groups(layout);
+        return n_groups - first < strip_groups(layout) ? n_groups - first : strip_groups(layout);
+    }
+    /// Bytes from the start of the matrix.
+    size_t at(size_t group, size_t block) const {
+        const size_t strip = group / strip_groups(layout);
+        const size_t tile = strip * strip_groups(layout) * n_blocks + block * groups_of_strip(strip) + group % strip_groups(layout);
+        return tile * tile_bytes(layout);
+    }
+};
 
 } // namespace ternion::kernels

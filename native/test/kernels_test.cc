@@ -110,7 +110,7 @@ void unpacking_gives_what_the_file_says() {
             std::vector<float> expected(m.columns), found(m.columns);
             for (size_t r = 0; r < m.rows; ++r) {
                 ggml_get_type_traits(format.type)->to_float(m.row(r), expected.data(), static_cast<int64_t>(m.columns));
-                unpack_row(packed.view.layout, packed.view.data, m.columns, r, found.data());
+                unpack_row(packed.view.layout, packed.view.data, m.rows, m.columns, r, found.data());
                 CHECK(expected == found);
             }
             if (format.source != SourceFormat::stq1_0) {
