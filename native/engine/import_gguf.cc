@@ -121,7 +121,7 @@ Result<ImportPlan> plan_gguf_import(const ImportOptions & options, ggml_type typ
         plan.tensors.push_back(std::move(*planned));
     }
     if (report.ternary == 0 && !alias) {
-        return refused(options, ErrorCode::model_unsupported, "there is nothing to import: it has no I2_S tensors, and llama.cpp knows its architecture '" + report.architecture + "'");
+        return refused(options, ErrorCode::model_unsupported, "there is nothing to import: it has no I2_S tensors, and its architecture '" + report.architecture + "' is none of Microsoft's names");
     }
     if (rows == 0) {
         return refused(options, ErrorCode::model_unsupported, "there is no token_embd.weight in it");

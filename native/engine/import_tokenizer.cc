@@ -52,6 +52,8 @@ Result<bool> check_tokenizer(const ImportOptions & options, int64_t rows, bool i
     if ((pre.empty() || pre == "default") && tokens == llama3_tokens) {
         set_text(metadata, "tokenizer.ggml.pre", "llama-bpe");
         plan.report.notes.push_back("the tokenizer did not name its pre-tokenizer; with LLaMA 3's 128256 tokens it is llama-bpe");
+    } else if (pre == "falcon_e") {
+        plan.report.notes.push_back("llama.cpp does not know the pre-tokenizer 'falcon_e' and will not load the file; name a GGUF of the same model with a tokenizer that it knows (--tokenizer)");
     } else if (pre.empty()) {
         plan.report.notes.push_back("the tokenizer does not name its pre-tokenizer, so numbers and spaces may be cut wrongly");
     }

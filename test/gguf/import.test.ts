@@ -8,7 +8,7 @@ import type { Shape } from '../../dist/gguf/index.js';
 import { loadModel } from '../../dist/index.js';
 import { metadata, readTensors } from './read-gguf.js';
 import type { FileTensor } from './read-gguf.js';
-import { entriesOf, fromTq1, fromTq2, toI2s, writeFile } from './ternary-files.js';
+import { entriesOf, entry, fromTq1, fromTq2, toI2s, writeFile } from './ternary-files.js';
 import type { Entry, Tensor } from './ternary-files.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-import-'));
@@ -116,6 +116,14 @@ group('I2_S', () => {
     await writeI2s(file('in-llama'), file('llama'));
     expect(await importModel(file('in-llama'), file('out'))).toMatchObject({ architecture: 'llama', activation: undefined });
     expect(await metadata(file('out'))).not.toHaveProperty('bitnet.feed_forward.activation');
+    expect(await logits(file('out'))).toEqual(await logits(file('llama')));
+  });
+
+  test('a pre-tokenizer that llama.cpp does not know is pointed out', async () => {
+    await writeI2s(file('in-falcon'), file('llama'), { entries: (all) => [...without('tokenizer.ggml.pre')(all), entry.text('tokenizer.ggml.pre', 'falcon_e')] });
+    expect((await importModel(file('in-falcon'), file('out'))).notes.join()).toContain("'falcon_e'");
+    await expect(loadModel(file('out'), { devices: ['cpu'] })).rejects.toMatchObject({ code: 'ERR_MODEL_UNSUPPORTED' });
+    await importModel(file('in-falcon'), file('out'), { tokenizer: file('llama') });
     expect(await logits(file('out'))).toEqual(await logits(file('llama')));
   });
 

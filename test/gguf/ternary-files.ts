@@ -128,7 +128,7 @@ export function toH1b(
 ): Buffer {
   const { hidden, intermediate, layers, heads, kvHeads, vocabulary } = sizes;
   const numbers = Int32Array.of(version, hidden, intermediate, layers, heads, kvHeads, vocabulary, 512, tied, flags);
-  const parts = [Buffer.from('H1B\0'), Buffer.from(numbers.buffer), version >= 2 ? f32s([5e5, 1e-5]) : Buffer.alloc(0), f32s(floatsOf('token_embd')), f32s(floatsOf('output_norm'))];
+  const parts: Buffer[] = [Buffer.from('H1B\0'), Buffer.from(numbers.buffer), version >= 2 ? f32s([5e5, 1e-5]) : Buffer.alloc(0), f32s(floatsOf('token_embd')), f32s(floatsOf('output_norm'))];
   for (let i = 0; i < layers; i++) {
     const floats = (name: string) => f32s(floatsOf(`blk.${i}.${name}`));
     parts.push(floats('attn_norm'), floats('ffn_norm'), floats('attn_sub_norm'), f32s(new Float32Array(5 * hidden).fill(7)), floats('ffn_sub_norm'));
