@@ -8,7 +8,7 @@ import type { Shape } from '../../dist/gguf/index.js';
 import { loadModel } from '../../dist/index.js';
 import { metadata, readTensors } from './read-gguf.js';
 import type { FileTensor } from './read-gguf.js';
-import { entriesOf, entry, fromTq1, fromTq2, toI2s, writeFile } from './ternary-files.js';
+import { entriesOf, entry, fromTq1, fromTq2, writeI2s } from './ternary-files.js';
 import type { Entry, Tensor } from './ternary-files.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ternion-import-'));
@@ -20,8 +20,6 @@ const shape: Omit<Shape, 'architecture'> = {
   layers: 2, width: 256, feedForward: 512, heads: 4, kvHeads: 2, headSize: 64, vocabulary: 3072, context: 512, ropeBase: 5e5, epsilon: 1e-5, tied: true,
 };
 const types = { matrices: 'tq2_0', embedding: 'f16' } as const;
-const numbers: Readonly<Record<string, number>> = { f32: 0, f16: 1, q8_0: 8, tq2_0: 35 };
-const i2s = 36;
 
 /** Of large buffers, which take vitest seconds to compare. */
 const same = (a: Buffer | undefined, b: Buffer | undefined) => a !== undefined && b !== undefined && a.equals(b);
@@ -37,16 +35,6 @@ async function logits(path: string): Promise<Float32Array> {
   const result = await model.logits([77, 5, 1234, 9]);
   await model.dispose();
   return result;
-}
-
-/** `source` in I2_S. `change` may replace tensors and metadata. */
-async function writeI2s(path: string, source: string, change: { tensor?: (tensor: Tensor) => Tensor; entries?: (entries: Entry[]) => Entry[] } = {}): Promise<void> {
-  const tensors = [...(await readTensors(source)).values()].map(({ name, shape: sizes, type, data }): Tensor => {
-    const { weights, scales } = type === 'tq2_0' ? fromTq2(data) : { weights: new Int8Array(), scales: [] };
-    const tensor = type === 'tq2_0' ? { name, shape: sizes, type: i2s, data: toI2s(weights, scales[0]!) } : { name, shape: sizes, type: numbers[type]!, data };
-    return change.tensor?.(tensor) ?? tensor;
-  });
-  writeFile(path, (change.entries ?? ((same) => same))(entriesOf(source)), tensors);
 }
 
 const replaced = (name: string, by: (tensor: Tensor) => Partial<Tensor>) => (tensor: Tensor) => (tensor.name === name ? { ...tensor, ...by(tensor) } : tensor);

@@ -1,5 +1,6 @@
 // Ternary models in the formats of other programs, written from the formats' descriptions.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { readTensors } from './read-gguf.js';
 
 export interface Entry {
   readonly key: string;
@@ -46,7 +47,7 @@ export function entriesOf(path: string): Entry[] {
 
 export const entry = { text: (key: string, value: string): Entry => ({ key, bytes: Buffer.concat([u32(8), text(value)]) }) };
 
-export function writeFile(path: string, entries: readonly Entry[], tensors: readonly Tensor[]): void {
+function writeFile(path: string, entries: readonly Entry[], tensors: readonly Tensor[]): void {
   const pad = (data: Buffer) => Buffer.concat([data, Buffer.alloc((32 - (data.length % 32)) % 32)]);
   let offset = 0;
   const table = tensors.map(({ name, shape, type, data }) => {
@@ -95,7 +96,7 @@ export function half(bits: number): number {
 }
 
 /** A tensor of Microsoft's I2_S on x86: codes, one scale, padding. */
-export function toI2s(weights: Int8Array, scale: number): Buffer {
+function toI2s(weights: Int8Array, scale: number): Buffer {
   const data = Buffer.alloc(weights.length / 4 + 32);
   weights.forEach((weight, i) => {
     const [block, inside] = [Math.floor(i / 128), i % 128];
@@ -103,6 +104,18 @@ export function toI2s(weights: Int8Array, scale: number): Buffer {
   });
   data.writeFloatLE(scale, weights.length / 4);
   return data;
+}
+
+const numbers: Readonly<Record<string, number>> = { f32: 0, f16: 1, q8_0: 8, tq2_0: 35 };
+
+/** The GGUF `source` of TQ2_0, one scale in each tensor, in I2_S. `change` may replace tensors and metadata. */
+export async function writeI2s(path: string, source: string, change: { tensor?: (tensor: Tensor) => Tensor; entries?: (entries: Entry[]) => Entry[] } = {}): Promise<void> {
+  const tensors = [...(await readTensors(source)).values()].map(({ name, shape: sizes, type, data }): Tensor => {
+    const { weights, scales } = type === 'tq2_0' ? fromTq2(data) : { weights: new Int8Array(), scales: [] };
+    const tensor = type === 'tq2_0' ? { name, shape: sizes, type: 36, data: toI2s(weights, scales[0]!) } : { name, shape: sizes, type: numbers[type]!, data };
+    return change.tensor?.(tensor) ?? tensor;
+  });
+  writeFile(path, (change.entries ?? ((same) => same))(entriesOf(source)), tensors);
 }
 
 export interface Sizes {
