@@ -16,9 +16,9 @@ const formats: readonly Format[] = [
   { name: "Q2_0 with blocks of 128 (PrismML's llama.cpp)", weights: 128, bytes: 34 },
   { name: "Q2_0C (of Tencent's llama.cpp)", weights: 512, bytes: 130 },
 ];
-// Four weights in a byte, and behind the tensor's last one its scale, padded.
 /** @internal */
 export const i2sType = 36;
+// Four weights in a byte, and behind the tensor's last one its scale, padded.
 const i2s: Format = { name: "I2_S (of Microsoft's BitNet)", weights: 128, bytes: 32 };
 const i2sScale = 32;
 /** What llama.cpp itself means by a number. */
