@@ -5,6 +5,7 @@
  * A call that can fail later rejects with a {@link NativeFailure}; a call with a wrong argument type throws a TypeError,
  * which means a bug in `lib/`. No function blocks the event loop for longer than copying its arguments takes.
  */
+import type { NativeImportOptions, NativeImported, NativeSynthOptions } from './gguf/native.js';
 
 /** What a rejected native promise, or an `error` event, carries. `code` is one of `errors.ts`. */
 export interface NativeFailure {
@@ -232,6 +233,8 @@ export interface Addon {
   onLog(level: number, callback: ((level: number, line: string) => void) | null): void;
   /** Writes a GGUF of random weights; resolves to its size in bytes. */
   synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
+  /** Writes another program's ternary model as a GGUF that llama.cpp reads. */
+  importModel(options: NativeImportOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeImported>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
   /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */
@@ -252,31 +255,6 @@ export interface NativeTensorHealth {
   /** False for a type whose blocks are not known here. */
   readonly checked: boolean;
 }
-
-export interface NativeSynthOptions {
-  readonly path: string;
-  /** A GGUF whose tokenizer is copied; empty = none. */
-  readonly tokenizer: string;
-  /** Tokens that the tokenizer is filled up to, 0 = as it is. */
-  readonly vocabulary: number;
-  readonly seed: number;
-  readonly headerOnly: boolean;
-  readonly metadata: readonly NativeSynthValue[];
-  /** `value`: standard deviation if `random`, else what every weight is. */
-  readonly tensors: readonly {
-    readonly name: string;
-    readonly type: string;
-    readonly shape: Int32Array;
-    readonly random: boolean;
-    readonly value: number;
-  }[];
-}
-
-export type NativeSynthValue =
-  | { readonly key: string; readonly type: 'bool'; readonly value: boolean }
-  | { readonly key: string; readonly type: 'u32' | 'f32'; readonly value: number }
-  | { readonly key: string; readonly type: 'str'; readonly value: string }
-  | { readonly key: string; readonly type: 'i32s'; readonly value: Int32Array };
 
 export interface NativeInspection {
   readonly version: number;

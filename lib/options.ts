@@ -4,6 +4,7 @@
  */
 import { z } from 'zod/mini';
 import type { ChatOptions, GenerateOptions } from './generation.js';
+import type { ImportOptions } from './gguf/import.js';
 import type { LoadOptions } from './load.js';
 import type { Message, TextPart } from './message.js';
 import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
@@ -51,6 +52,8 @@ const signal = z.custom<AbortSignal>(
   (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
   { error: 'an AbortSignal' },
 );
+
+const onProgress = z.custom<(fraction: number) => void>((value) => typeof value === 'function', { error: 'a function' });
 
 const samplingShape: Shape<Sampling> = {
   temperature: optional(atLeast0),
@@ -174,9 +177,15 @@ const loadOptions = bag<LoadOptions>({
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   mmap: optional(boolean),
-  onProgress: optional(
-    z.custom<NonNullable<LoadOptions['onProgress']>>((value) => typeof value === 'function', { error: 'a function' }),
-  ),
+  onProgress: optional(onProgress),
+  signal: optional(signal),
+});
+
+const importOptions = bag<ImportOptions>({
+  type: optional(oneOf(['tq2_0', 'tq1_0'])),
+  tokenizer: optional(nonEmpty),
+  embedding: optional(oneOf(['f16', 'q8_0', 'q6_K'])),
+  onProgress: optional(onProgress),
   signal: optional(signal),
 });
 
@@ -194,6 +203,7 @@ const tokens = z.union(
 /** Readers: the checked copy of an argument, or ERR_INVALID_ARG. A bag that is left out reads as an empty one. */
 export const read = {
   loadOptions: (value: unknown): LoadOptions => check('loadModel', 'options', loadOptions, value ?? {}),
+  importOptions: (value: unknown): ImportOptions => check('importModel', 'options', importOptions, value ?? {}),
   sessionOptions: (value: unknown): SessionOptions => check('model.session', 'options', sessionOptions, value ?? {}),
   chatOptions: (value: unknown): ChatOptions => check('session.chat', 'options', chatOptions, value ?? {}),
   completeOptions: (value: unknown): GenerateOptions => check('session.complete', 'options', generateOptions, value ?? {}),

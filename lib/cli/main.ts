@@ -9,6 +9,7 @@ import { chat } from './chat.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
+import { importCommand } from './import.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
 import { synth } from './synth.js';
@@ -18,7 +19,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare, bench };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, perplexity, compare, bench };
 
 const usage = `ternion COMMAND [options]
 
@@ -29,6 +30,7 @@ const usage = `ternion COMMAND [options]
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids
   synth PRESET FILE   a GGUF of random weights in a model's true shape
+  import IN OUT       a ternary model of another program as a GGUF file
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs

@@ -3,6 +3,8 @@ export { inspect } from '../inspect.js';
 export type { Inspection } from '../inspect.js';
 export { describe } from './describe.js';
 export type { Description, Role } from './describe.js';
+export { importModel } from './import.js';
+export type { Imported, ImportOptions } from './import.js';
 export { lint } from './lint.js';
 export type { Finding } from './lint.js';
 export { presets } from './presets.js';

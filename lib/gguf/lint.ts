@@ -3,7 +3,7 @@
  */
 import { isTernionError } from '../errors.js';
 import type { Inspection } from '../inspect.js';
-import { clashingType } from './clash.js';
+import { clashingType, i2sType } from './clash.js';
 import { describeParts } from './describe.js';
 import type { Description } from './describe.js';
 import { inspectParts } from './parts.js';
@@ -32,7 +32,9 @@ const finding = (severity: Finding['severity'], code: string, message: string, a
 /** Architectures with rotary sections: without them positions are computed as for text of another kind. */
 const needsSections = ['qwen2vl', 'qwen3vl', 'qwen3vlmoe', 'qwen35', 'qwen35moe'];
 /** Architectures whose loader takes no biases of query, key and value. */
-const ignoresBias = ['bitnet'];
+const ignoresBias = ['bitnet', 'bitnet-25', 'bitnet-b1.58'];
+/** Of LLaMA 3's vocabulary, which BitNet-b1.58-2B-4T has; no other BitNet model has as many. */
+const llama3Tokens = 128_256;
 
 /** What each file of a model must have. */
 const fileRules: readonly Rule[] = [
@@ -64,6 +66,14 @@ const rules: readonly Rule[] = [
   ({ header, facts: { architecture } }) =>
     needsSections.includes(architecture) && !header.metadata.some(({ key }) => key === `${architecture}.rope.dimension_sections`)
       ? finding('error', 'no-rope-sections', `${architecture} needs ${architecture}.rope.dimension_sections, which old conversions lack`, 'convert the model again with a current converter')
+      : undefined,
+  ({ facts: { architecture, tokenizer } }) =>
+    architecture.startsWith('bitnet') && tokenizer?.tokens === llama3Tokens && tokenizer.model !== 'gpt2'
+      ? finding('error', 'wrong-vocabulary', `the vocabulary is of the kind '${tokenizer.model}', but BitNet-b1.58-2B-4T has LLaMA 3's byte-pair encoding: texts come out as other tokens than it was trained on`, 'import the original I2_S file (npx ternion import), or convert it again with a converter that writes the byte-pair vocabulary; the merges are lost here')
+      : undefined,
+  ({ header, facts }) =>
+    facts.tokenizer?.model === 'gpt2' && !header.metadata.some(({ key }) => key === 'tokenizer.ggml.merges')
+      ? finding('error', 'no-merges', 'the tokenizer is a byte-pair encoding without its merges, so llama.cpp refuses it', 'convert the model again together with its tokenizer files')
       : undefined,
   ({ facts: { architecture, hasAttentionBias } }) =>
     ignoresBias.includes(architecture) && hasAttentionBias
@@ -108,6 +118,6 @@ async function findClash(path: string): Promise<Finding | undefined> {
     'error',
     'clashing-type',
     `tensor ${clash.tensor} has the type number ${clash.typeId}, but the size of ${clash.format}: the program that wrote the file gave the number another meaning than llama.cpp does`,
-    'convert the original weights with a current converter',
+    clash.typeId === i2sType ? 'npx ternion import makes a file of TQ2_0 from it' : 'convert the original weights with a current converter',
   );
 }

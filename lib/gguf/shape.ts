@@ -13,7 +13,7 @@ export type TensorType = (typeof tensorTypes)[number];
 
 /** Architectures of llama.cpp that can be made. */
 export type Architecture =
-  | 'llama' | 'llama-embed' | 'qwen2' | 'qwen3' | 'qwen3moe' | 'qwen35' | 'qwen35moe' | 'hunyuan-dense' | 'bitnet' | 'phi3' | 'gemma3' | 'gpt-oss';
+  | 'llama' | 'llama-embed' | 'qwen2' | 'qwen3' | 'qwen3moe' | 'qwen35' | 'qwen35moe' | 'hunyuan-dense' | 'bitnet' | 'bitnet-25' | 'bitnet-b1.58' | 'phi3' | 'gemma3' | 'gpt-oss';
 
 /** The sizes of a model. Widths are in weights, `context` in tokens. */
 export interface Shape {
@@ -39,6 +39,8 @@ export interface Shape {
   readonly experts?: { readonly count: number; readonly used: number; readonly feedForward: number; readonly shared?: number };
   /** Tokens that layers with a sliding window look back. */
   readonly window?: number;
+  /** What BitNet's feed-forward uses; without it the file does not say. */
+  readonly activation?: 'relu2' | 'silu';
   /** An embedding model: how the vectors of a text's tokens become one. `llama-embed` sees both directions. */
   readonly pooling?: 'mean' | 'cls' | 'last';
   /** Gated delta nets in three of four layers: heads of keys and values, the state's size, the convolution's width. */

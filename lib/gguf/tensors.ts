@@ -1,7 +1,7 @@
 /**
  * From a shape to the tensors and the metadata that llama.cpp's loader of its architecture asks for.
  */
-import type { NativeSynthOptions, NativeSynthValue } from '../native.js';
+import type { NativeSynthOptions, NativeSynthValue } from './native.js';
 import type { Shape, TensorType, Types } from './shape.js';
 
 type Tensor = NativeSynthOptions['tensors'][number];
@@ -15,6 +15,7 @@ function constant(name: string, value: number, ...shape: number[]): Tensor {
   return { name, type: 'f32', shape: Int32Array.from(shape), random: false, value };
 }
 
+const isBitnet = (architecture: string) => ['bitnet', 'bitnet-25', 'bitnet-b1.58'].includes(architecture);
 const norm = (name: string, size: number) => constant(`${name}.weight`, 1, size);
 const bias = (name: string, ...shape: number[]) => constant(`${name}.bias`, 0, ...shape);
 
@@ -57,7 +58,7 @@ function attention(shape: Shape, { matrices }: Types): Tensor[] {
       : [matrix('attn_q', matrices, width, gated ? 2 * q : q), matrix('attn_k', matrices, width, kv), matrix('attn_v', matrices, width, kv)]),
     matrix('attn_output', matrices, q, width),
     ...(['qwen3', 'qwen3moe', 'qwen35', 'qwen35moe', 'hunyuan-dense', 'gemma3'].includes(architecture) ? [norm('attn_q_norm', headSize), norm('attn_k_norm', headSize)] : []),
-    ...(architecture === 'bitnet' ? [norm('attn_sub_norm', width)] : []),
+    ...(isBitnet(architecture) ? [norm('attn_sub_norm', width)] : []),
     ...(architecture === 'gpt-oss' || architecture === 'qwen2' ? biases[architecture] : []),
   ];
 }
@@ -82,7 +83,7 @@ function feedForward({ architecture, width, feedForward: size }: Shape, { matric
   return [
     ...(architecture === 'phi3' ? [matrix('ffn_up', matrices, width, 2 * size)] : [matrix('ffn_gate', matrices, width, size), matrix('ffn_up', matrices, width, size)]),
     matrix('ffn_down', matrices, size, width),
-    ...(architecture === 'bitnet' ? [norm('ffn_sub_norm', size)] : []),
+    ...(isBitnet(architecture) ? [norm('ffn_sub_norm', size)] : []),
   ];
 }
 
@@ -128,6 +129,7 @@ export function metadataOf(shape: Shape, name: string): NativeSynthValue[] {
     f32('rope.freq_base', shape.ropeBase),
     u32('rope.dimension_count', shape.ropeDimensions ?? shape.headSize),
     u32('vocab_size', shape.vocabulary),
+    ...(shape.activation === undefined ? [] : [{ key: `${architecture}.feed_forward.activation`, type: 'str', value: shape.activation } as const]),
     ...(shape.pooling === undefined ? [] : [u32('pooling_type', { mean: 1, cls: 2, last: 3 }[shape.pooling])]),
     ...(architecture === 'llama-embed' ? [{ key: `${architecture}.attention.causal`, type: 'bool', value: false } as const] : []),
     ...(shape.window === undefined ? [] : [u32('attention.sliding_window', shape.window)]),

@@ -133,6 +133,11 @@ SynthOptions read_synth_options(napi_env env, napi_value object) {
     return options;
 }
 
+ImportOptions read_import_options(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    return {in.string("input"), in.string("output"), in.string("type"), in.string("tokenizer"), in.string("embedding")};
+}
+
 GenerateRequest read_request(napi_env env, napi_value object) {
     const Reader in{env, object};
     GenerateRequest request;

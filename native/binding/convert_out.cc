@@ -157,6 +157,20 @@ napi_value make(napi_env env, const std::vector<TensorHealth> & tensors) {
     });
 }
 
+napi_value make(napi_env env, const ImportReport & report) {
+    napi_value out = make_object(env);
+    set(env, out, "source", report.source);
+    set(env, out, "architecture", report.architecture);
+    set(env, out, "activation", report.activation);
+    set(env, out, "bytes", number(report.bytes));
+    set(env, out, "ternary", number(report.ternary));
+    set(env, out, "converted", number(report.converted));
+    set(env, out, "kept", number(report.kept));
+    set(env, out, "largestScaleError", report.largest_scale_error);
+    set(env, out, "notes", make_list(env, report.notes, [&](const std::string & note) { return make(env, note); }));
+    return out;
+}
+
 napi_value make(napi_env env, const GgufFile & file) {
     napi_value out = make_object(env);
     set(env, out, "version", number(file.version));

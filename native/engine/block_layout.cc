@@ -12,7 +12,7 @@ namespace {
 // Offsets follow from the block structs of ggml-common.h.
 constexpr BlockLayout layouts[] = {
     {GGML_TYPE_Q1_0, 1.0},
-    {GGML_TYPE_Q2_0, 1.118},
+    {GGML_TYPE_Q2_0, 0.8165}, // of the three values that its quantiser uses
     {GGML_TYPE_Q4_0, 4.61},
     {GGML_TYPE_Q4_1, 4.61, 0, 2, -7.5},
     {GGML_TYPE_Q5_0, 9.233},

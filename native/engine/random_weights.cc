@@ -41,8 +41,10 @@ std::array<uint8_t, 81> tq2_bytes() {
 void make_ternary(ggml_type type, uint8_t * block) {
     static const auto five = tq1_bytes(5), four = tq1_bytes(4);
     static const auto two_bits = tq2_bytes();
-    if (type == GGML_TYPE_TQ2_0) {
-        for (int i = 0; i < 64; ++i) {
+    if (type == GGML_TYPE_TQ2_0 || type == GGML_TYPE_Q2_0) {
+        const int first = type == GGML_TYPE_Q2_0 ? 2 : 0; // behind the scale
+        const int n = type == GGML_TYPE_Q2_0 ? 16 : 64;
+        for (int i = first; i < first + n; ++i) {
             block[i] = two_bits[block[i] * 81u >> 8];
         }
     } else {
@@ -153,7 +155,7 @@ void random_weights(ggml_type type, double deviation, RandomBits & random, uint8
             iq1_m_scale(deviation, block);
         } else {
             const double scale = deviation / layout->unit_deviation;
-            if (type == GGML_TYPE_TQ1_0 || type == GGML_TYPE_TQ2_0) {
+            if (type == GGML_TYPE_TQ1_0 || type == GGML_TYPE_TQ2_0 || type == GGML_TYPE_Q2_0) {
                 make_ternary(type, block);
             }
             put_half(block + layout->scale_at, scale);

@@ -26,8 +26,8 @@ bool can_be_random(ggml_type type);
 
 /// Fills `n_blocks` blocks of `type` (ggml_blck_size weights, ggml_type_size bytes each) at `out`. Weights have about
 /// the standard deviation `deviation` and a mean of about zero. Quantised blocks are random bits with fixed scales:
-/// nothing is computed in floating point that could round differently elsewhere, and gigabytes take seconds. TQ1_0 and
-/// TQ2_0 hold valid ternary digits.
+/// nothing is computed in floating point that could round differently elsewhere, and gigabytes take seconds. TQ1_0,
+/// TQ2_0 and Q2_0 hold valid ternary digits.
 void random_weights(ggml_type type, double deviation, RandomBits & random, uint8_t * out, size_t n_blocks);
 
 } // namespace ternion

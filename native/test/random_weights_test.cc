@@ -58,8 +58,8 @@ void every_type_has_the_asked_deviation() {
 }
 
 void ternary_types_hold_three_values() {
-    for (const ggml_type type : {GGML_TYPE_TQ1_0, GGML_TYPE_TQ2_0}) {
-        const auto data = blocks(type, 0.5, 7, "t", 256);
+    for (const ggml_type type : {GGML_TYPE_TQ1_0, GGML_TYPE_TQ2_0, GGML_TYPE_Q2_0}) {
+        const auto data = blocks(type, 0.5, 7, "t", static_cast<size_t>(256 * 256 / ggml_blck_size(type)));
         std::vector<float> values(256 * 256);
         ggml_get_type_traits(type)->to_float(data.data(), values.data(), 256 * 256);
         int count[3] = {};

@@ -32,6 +32,8 @@ const shapes: Record<Exclude<Architecture, 'llama-embed'>, Shape> = {
   qwen35moe: { ...small, architecture: 'qwen35moe', feedForward: 0, experts: { ...experts, shared: 256 }, linear },
   'hunyuan-dense': { ...small, architecture: 'hunyuan-dense', tied: true },
   bitnet: { ...small, architecture: 'bitnet', tied: true },
+  'bitnet-25': { ...small, architecture: 'bitnet-25' },
+  'bitnet-b1.58': { ...small, architecture: 'bitnet-b1.58', tied: true, activation: 'relu2' },
   phi3: { ...small, architecture: 'phi3' },
   gemma3: { ...small, architecture: 'gemma3', tied: true, window: 64 },
   'gpt-oss': { ...small, architecture: 'gpt-oss', experts, window: 64 },

@@ -1,0 +1,58 @@
+#include "partial_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
+namespace ternion {
+
+namespace fs = std::filesystem;
+
+PartialFile::PartialFile(std::string path)
+    : final_(std::move(path)), partial_(temporary_name(final_)), file_(std::fopen(partial_.c_str(), "wb")), ever_opened_(file_ != nullptr) {}
+
+PartialFile::~PartialFile() {
+    if (file_) {
+        std::fclose(file_);
+    }
+    if (!committed_ && ever_opened_) {
+        std::error_code ignored;
+        fs::remove(partial_, ignored);
+    }
+}
+
+bool PartialFile::extend(uint64_t bytes) {
+    std::error_code failed;
+    if (std::fflush(file_) == 0) {
+        fs::resize_file(partial_, bytes, failed);
+    }
+    errno = failed.value();
+    return !failed;
+}
+
+bool PartialFile::commit() {
+    bool ok = std::fflush(file_) == 0;
+#ifndef _WIN32
+    ok = ok && fsync(fileno(file_)) == 0;
+#endif
+    ok = std::fclose(std::exchange(file_, nullptr)) == 0 && ok;
+    if (!ok) {
+        return false;
+    }
+    std::error_code failed;
+    fs::rename(partial_, final_, failed);
+    committed_ = !failed;
+    errno = failed.value();
+    return committed_;
+}
+
+Error io_error(const std::string & path) {
+    return {ErrorCode::io, path + ": " + std::strerror(errno), {{"path", path}}};
+}
+
+} // namespace ternion
