@@ -10,6 +10,7 @@ export default defineConfig({
     // machine's few cores, and decoding beside another decode would time out rather than fail.
     pool: 'forks',
     maxWorkers: 1,
+    env: { TERNION_PACK_CACHE: 'off' }, // tests leave nothing in the user's folders; those of the cache have their own
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

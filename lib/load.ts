@@ -7,6 +7,8 @@ import { TernionError, fromNative, isTernionError } from './errors.js';
 import type { KvType } from './kv.js';
 import { Model } from './model.js';
 import { read } from './options.js';
+import { packCache } from './packs.js';
+import type { PackCacheOptions } from './packs.js';
 import { trace } from './trace.js';
 
 /** Options of {@link loadModel}. */
@@ -25,6 +27,11 @@ export interface LoadOptions {
   readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
   /** Map the file instead of reading it, where the device allows it. Default true. */
   readonly mmap?: boolean | undefined;
+  /**
+   * Keep weights that are packed for kernels of ours, so that later loads map them instead of packing again. Default true; false
+   * neither reads nor writes packs.
+   */
+  readonly packCache?: boolean | PackCacheOptions | undefined;
   /** Called with the fraction that is loaded, 0 to 1. */
   readonly onProgress?: ((fraction: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -60,6 +67,7 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
       refuseIfAborted(signal);
     }
     const kv = options.kv ?? 'f16';
+    const packs = packCache(options.packCache);
     const context = options.context ?? (await trainedContext(path));
     const task = native.load(
       {
@@ -73,6 +81,8 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
         kvV: typeof kv === 'string' ? kv : kv.v,
         mmap: options.mmap ?? true,
         kernels: process.env['TERNION_KERNEL'] ?? '',
+        packFolder: packs.folder,
+        packBytes: packs.maxBytes,
       },
       onProgress ?? null,
     );

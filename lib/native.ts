@@ -46,7 +46,9 @@ export interface NativeLoadOptions {
   readonly kvK: string;
   readonly kvV: string;
   readonly mmap: boolean;
-  readonly kernels: string; // of the CPU, by name; empty = upstream's
+  readonly kernels: string; // of the CPU, by name; empty = the fastest
+  readonly packFolder: string; // of packed weights; empty = they are not kept
+  readonly packBytes: number;
 }
 
 export interface NativeModelInfo {
@@ -80,6 +82,9 @@ export interface NativePlacement {
   readonly threads: number;
   /** CPU kernels in use: `upstream`, or the name of ours if weights are packed for them. */
   readonly kernels: string;
+  /** Of weights that are packed for kernels of ours; they came from the pack cache, or were packed by this load. */
+  readonly packedBytes: number;
+  readonly packsFromCache: boolean;
   readonly context: number;
   readonly sequences: number;
   readonly kvTokens: number;

@@ -11,6 +11,7 @@ import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, Tok
 import { kvTypes } from './kv.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
+import type { PackCacheOptions } from './packs.js';
 import type { SessionOptions } from './session.js';
 import { check, unknownKeys } from './validate.js';
 
@@ -177,6 +178,7 @@ const loadOptions = bag<LoadOptions>({
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   mmap: optional(boolean),
+  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(intFrom(0, Number.MAX_SAFE_INTEGER)) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
   signal: optional(signal),
 });

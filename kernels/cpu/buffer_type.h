@@ -5,8 +5,12 @@
 #pragma once
 
 #include "kernels.h"
+#include "packed_memory.h"
 
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace ternion::kernels {
 
@@ -14,16 +18,53 @@ namespace ternion::kernels {
 /// Idempotent, any thread, but not while a model loads.
 void install_packed_weights();
 
-/// The kernels for models that are loaded from now on; null: upstream's, with weights as they are in the file. Weights that are
-/// packed already keep working. Any thread.
-void use_kernels(const Kernels * kernels);
-const Kernels * kernels_in_use();
+/// A weight in packed memory.
+struct PackedEntry {
+    std::string name;
+    int32_t type; // ggml's, of the file
+    Layout layout;
+    uint64_t shape[3];
+    uint64_t offset; // bytes, from the start of the memory
 
-/// Weights that were packed since the process began. Any thread.
-struct PackedTotals {
-    uint64_t tensors;
-    uint64_t bytes;
+    bool operator==(const PackedEntry &) const = default;
 };
-PackedTotals packed_totals();
+
+/// Weights that were packed before, as memory and what lies where in it.
+struct StoredPack {
+    std::unique_ptr<PackedMemory> memory;
+    std::vector<PackedEntry> entries;
+};
+
+/// A change of what is stored under the name of a layout. Packs of other versions are of no use.
+constexpr uint32_t layout_version = 1;
+
+/// Where one model's weights went. The memory lives as long as the model; whoever holds this keeps it alive.
+struct PackedWeights {
+    std::shared_ptr<PackedMemory> memory;
+    std::vector<PackedEntry> entries;
+    uint64_t source_bytes = 0; // in the model's file
+    bool stored = false;       // they came from a StoredPack: nothing was packed
+};
+
+/// While it lives, models that its thread loads get their weights packed for `kernels`; without one they stay as they are in the
+/// file. Weights that are packed keep working when it is gone. One per thread.
+class Loading {
+  public:
+    /// Weights are taken from `stored` if it has all of them, in the same places.
+    explicit Loading(const Kernels & kernels, StoredPack stored = {});
+    ~Loading();
+    Loading(const Loading &) = delete;
+    Loading & operator=(const Loading &) = delete;
+
+    const Kernels & kernels() const { return kernels_; }
+    StoredPack & stored() { return stored_; }
+    /// What was packed, of all buffers; usually there is one, or none.
+    std::vector<std::shared_ptr<PackedWeights>> & packed() { return packed_; }
+
+  private:
+    const Kernels & kernels_;
+    StoredPack stored_;
+    std::vector<std::shared_ptr<PackedWeights>> packed_;
+};
 
 } // namespace ternion::kernels

@@ -251,6 +251,8 @@ napi_value make_placement(napi_env env, const Engine & engine) {
     set(env, out, "layers", static_cast<double>(engine.model->info().layers));
     set(env, out, "threads", static_cast<double>(context.threads()));
     set(env, out, "kernels", engine.model->kernels());
+    set(env, out, "packedBytes", number(engine.model->packed_bytes()));
+    set(env, out, "packsFromCache", make_bool(env, engine.model->packs_were_stored()));
     set(env, out, "context", number(context.context_size()));
     set(env, out, "sequences", number(context.sequences()));
     set(env, out, "kvTokens", number(uint64_t{context.context_size()} * context.sequences()));

@@ -10,9 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <set>
-#include <shared_mutex>
 
 // Not in upstream's public headers, but stable for years: every tensor of a model by name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -43,11 +41,11 @@ ErrorCode classify_load_failure(const std::string & log) {
 /// Null for upstream's. Unknown names are an invalid_arg with the known ones.
 Result<const kernels::Kernels *> kernels_by_name(const std::string & name) {
     const kernels::Kernels * none = nullptr;
-    if (name.empty() || name == "upstream") {
-        return none;
-    }
     size_t count = 0;
     const kernels::Kernels * const * all = kernels::available_kernels(count);
+    if (name.empty() || name == "upstream") {
+        return name.empty() ? all[0] : none;
+    }
     std::string known = "upstream";
     for (size_t i = 0; i < count; ++i) {
         if (name == all[i]->name) {
@@ -57,31 +55,6 @@ Result<const kernels::Kernels *> kernels_by_name(const std::string & name) {
     }
     return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known, {{"argument", std::string("kernels")}}};
 }
-
-/// The kernels that a load packs weights for. They are chosen for the process, so a load with kernels of ours has it for itself.
-class KernelChoice {
-  public:
-    explicit KernelChoice(const kernels::Kernels * chosen) {
-        static std::shared_mutex mutex;
-        if (!chosen) {
-            shared_ = std::shared_lock(mutex);
-            return;
-        }
-        alone_ = std::unique_lock(mutex);
-        kernels::use_kernels(chosen);
-    }
-    ~KernelChoice() {
-        if (alone_) {
-            kernels::use_kernels(nullptr);
-        }
-    }
-    KernelChoice(const KernelChoice &) = delete;
-    KernelChoice & operator=(const KernelChoice &) = delete;
-
-  private:
-    std::shared_lock<std::shared_mutex> shared_;
-    std::unique_lock<std::shared_mutex> alone_;
-};
 
 struct Progress {
     const std::function<void(float)> & report;
@@ -131,11 +104,10 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     try {
         const auto registry = registry_in_use();
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
-        const KernelChoice choice(devices->empty() ? *chosen : nullptr);
-        const uint64_t before = kernels::packed_totals().tensors;
-        model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
-        if (*chosen && devices->empty() && kernels::packed_totals().tensors > before) {
-            model->kernels_ = (*chosen)->name;
+        if (*chosen && devices->empty() && !options.vocab_only) {
+            model->load_packed(options, params, **chosen);
+        } else {
+            model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
         }
     } catch (const std::exception & e) {
         log_line(LogLevel::error, e.what());
@@ -156,6 +128,50 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     }
     model->read_info(options.path);
     return model;
+}
+
+void Model::load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels) {
+    Fingerprint model{};
+    kernels::StoredPack stored;
+    bool cached = options.packs.enabled();
+    if (cached) {
+        if (const auto found = fingerprint(options.path)) {
+            model = *found;
+            stored = options.packs.find(model, kernels.name);
+        } else {
+            cached = false; // loading says why
+        }
+    }
+    kernels::Loading loading(kernels, std::move(stored));
+    handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
+    if (!handle_ || loading.packed().empty()) {
+        return;
+    }
+    kernels_ = kernels.name;
+    packs_were_stored_ = true;
+    for (const auto & weights : loading.packed()) {
+        packed_bytes_ += weights->memory->bytes();
+        packs_were_stored_ = packs_were_stored_ && weights->stored;
+    }
+    if (cached && !packs_were_stored_ && loading.packed().size() == 1) {
+        pack_writer_.start(options.packs, model, kernels.name, loading.packed().front());
+    }
+}
+
+void Model::PackWriter::start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights) {
+    thread_ = std::thread([this, cache, model, kernels, weights = std::move(weights)] {
+        const auto stored = cache.store(model, kernels, *weights, cancel_);
+        if (!stored && !cancel_) {
+            log_line(LogLevel::warn, "packed weights are not kept: " + stored.error().message);
+        }
+    });
+}
+
+Model::PackWriter::~PackWriter() {
+    cancel_ = true;
+    if (thread_.joinable()) {
+        thread_.join();
+    }
 }
 
 // Upstream puts a tensor that its device cannot compute with on the CPU without a word. Layers that were asked for on

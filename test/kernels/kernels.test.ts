@@ -21,10 +21,13 @@ async function available(): Promise<string[]> {
 }
 
 describe('TERNION_KERNEL', () => {
-  test('unset, weights stay as they are in the file', async () => {
-    const model = await open(undefined);
-    expect(model.placement.kernels).toBe('upstream');
-    await model.dispose();
+  test('unset, the fastest set is used; `upstream` leaves weights as they are in the file', async () => {
+    const [fastest] = await available();
+    for (const [setting, kernels] of [[undefined, fastest], ['upstream', 'upstream']] as const) {
+      const model = await open(setting);
+      expect(model.placement.kernels).toBe(kernels);
+      await model.dispose();
+    }
   });
 
   test('each set of kernels predicts what upstream’s do, within what rounded activations allow', async () => {

@@ -1,0 +1,41 @@
+// A packed weight, and what ggml calls for an operation on it.
+#pragma once
+
+#include "../formats/pack.h"
+#include "matmul.h"
+
+#include "ggml-backend-impl.h"
+#include "ggml-cpu.h"
+#include "ggml-cpu/traits.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ternion::kernels {
+
+/// The format of a weight that can be packed; false: it cannot.
+bool source_format(const ggml_tensor * weight, SourceFormat & format);
+
+/// The layout in which a set of kernels takes a format.
+Layout layout_of(SourceFormat format, const Kernels & kernels);
+
+/// It is computed with the kernels that it was packed for. Any thread of ggml's pool.
+class PackedTensor : public ggml::cpu::tensor_traits {
+  public:
+    PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight);
+
+    bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override;
+    bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override;
+
+    static bool takes(const ggml_tensor * op) { return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID; }
+
+    /// From the file's bytes, all of them, by several threads.
+    void pack_all(const uint8_t * source, uint8_t * packed) const;
+
+  private:
+    const Kernels & kernels_;
+    SourceFormat format_;
+    PackedMatrix matrix_;
+};
+
+} // namespace ternion::kernels

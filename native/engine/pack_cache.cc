@@ -1,0 +1,272 @@
+#include "pack_cache.h"
+
+#include "log.h"
+#include "partial_file.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#ifndef _WIN32
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace ternion {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char magic[8] = {'T', 'R', 'N', 'P', 'A', 'C', 'K', 0};
+constexpr uint32_t file_version = 1;
+constexpr uint64_t data_alignment = 65536; // any system's page size divides it
+constexpr uint64_t least_bytes = 16 << 20;
+constexpr uint64_t most_table_bytes = 64 << 20;
+
+struct Head {
+    char magic[8];
+    uint32_t file_version;
+    uint32_t layout_version;
+    uint64_t model[2];
+    uint64_t table_bytes;
+    uint64_t data_offset;
+    uint64_t data_bytes;
+    uint64_t data_hash[2];
+    uint64_t head_hash[2]; // of what stands above, and the table
+};
+static_assert(std::is_trivially_copyable_v<Head> && sizeof(Head) == 88);
+
+using File = std::unique_ptr<FILE, int (*)(FILE *)>;
+
+void put(std::string & out, uint64_t value) {
+    out.append(reinterpret_cast<const char *>(&value), sizeof(value));
+}
+
+std::string table_of(const std::vector<kernels::PackedEntry> & entries) {
+    std::string table;
+    for (const kernels::PackedEntry & entry : entries) {
+        put(table, entry.name.size());
+        table += entry.name;
+        put(table, static_cast<uint64_t>(static_cast<uint32_t>(entry.type)));
+        put(table, static_cast<uint64_t>(entry.layout));
+        for (const uint64_t n : entry.shape) {
+            put(table, n);
+        }
+        put(table, entry.offset);
+    }
+    return table;
+}
+
+/// False if it is not a table.
+bool read_table(const std::string & table, std::vector<kernels::PackedEntry> & entries) {
+    size_t at = 0;
+    const auto take = [&](uint64_t & value) {
+        if (table.size() - at < sizeof(value)) {
+            return false;
+        }
+        std::memcpy(&value, table.data() + at, sizeof(value));
+        at += sizeof(value);
+        return true;
+    };
+    while (at < table.size()) {
+        kernels::PackedEntry & entry = entries.emplace_back();
+        uint64_t length = 0, type = 0, layout = 0;
+        if (!take(length) || length > table.size() - at) {
+            return false;
+        }
+        entry.name = table.substr(at, length);
+        at += length;
+        if (!take(type) || !take(layout) || !take(entry.shape[0]) || !take(entry.shape[1]) || !take(entry.shape[2]) || !take(entry.offset)) {
+            return false;
+        }
+        entry.type = static_cast<int32_t>(type);
+        entry.layout = static_cast<kernels::Layout>(layout);
+    }
+    return true;
+}
+
+std::array<uint64_t, 2> hash_of(const Head & head, const std::string & table) {
+    Hash128 hash;
+    hash.add(&head, offsetof(Head, head_hash));
+    hash.add(table.data(), table.size());
+    return hash.value();
+}
+
+bool read_head(FILE * file, Head & head, std::string & table) {
+    if (std::fread(&head, sizeof(head), 1, file) != 1 || std::memcmp(head.magic, magic, sizeof(magic)) != 0 || head.file_version != file_version ||
+        head.layout_version != kernels::layout_version || head.table_bytes > most_table_bytes || head.data_offset % data_alignment != 0 || head.data_bytes == 0) {
+        return false;
+    }
+    table.resize(head.table_bytes);
+    if (std::fread(table.data(), 1, table.size(), file) != table.size()) {
+        return false;
+    }
+    const auto hash = hash_of(head, table);
+    return std::equal(hash.begin(), hash.end(), head.head_hash);
+}
+
+struct Known {
+    fs::path path;
+    uint64_t bytes;
+    fs::file_time_type used;
+};
+
+std::vector<Known> packs_in(const fs::path & folder) {
+    std::vector<Known> packs;
+    std::error_code ec;
+    for (fs::directory_iterator it(folder, ec), end; !ec && it != end; it.increment(ec)) {
+        std::error_code gone; // somebody else may be making room, too
+        const auto bytes = it->file_size(gone);
+        const auto used = it->last_write_time(gone);
+        if (gone) {
+            continue;
+        }
+        if (it->path().extension() == ".pack") {
+            packs.push_back({it->path(), bytes, used});
+        } else if (it->path().extension() == ".partial" && fs::file_time_type::clock::now() - used > std::chrono::hours(24)) {
+            fs::remove(it->path(), gone); // of a process that was killed
+        }
+    }
+    return packs;
+}
+
+bool make_room(const PackCache & cache, uint64_t bytes) {
+    if (bytes > cache.max_bytes) {
+        return false;
+    }
+    std::vector<Known> packs = packs_in(cache.folder);
+    std::sort(packs.begin(), packs.end(), [](const Known & a, const Known & b) { return a.used < b.used; });
+    uint64_t total = bytes;
+    for (const Known & pack : packs) {
+        total += pack.bytes;
+    }
+    for (const Known & pack : packs) {
+        if (total <= cache.max_bytes) {
+            break;
+        }
+        std::error_code ec;
+        fs::remove(pack.path, ec); // who has it mapped keeps it
+        total -= ec ? 0 : pack.bytes;
+    }
+    std::error_code ec;
+    const fs::space_info space = fs::space(cache.folder, ec);
+    return total <= cache.max_bytes && !ec && space.available > 2 * bytes;
+}
+
+} // namespace
+
+std::string PackCache::path_of(const Fingerprint & model, const char * kernels) const {
+    return (fs::path(folder) / (to_text(model) + "-" + kernels + "-" + std::to_string(kernels::layout_version) + ".pack")).string();
+}
+
+kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kernels) const {
+    kernels::StoredPack pack;
+#ifndef _WIN32
+    if (!enabled()) {
+        return pack;
+    }
+    const std::string path = path_of(model, kernels);
+    const File file(std::fopen(path.c_str(), "rb"), std::fclose);
+    Head head;
+    std::string table;
+    struct stat status;
+    if (!file || !read_head(file.get(), head, table) || !std::equal(model.begin(), model.end(), head.model) || fstat(fileno(file.get()), &status) != 0 ||
+        static_cast<uint64_t>(status.st_size) != head.data_offset + head.data_bytes || !read_table(table, pack.entries)) {
+        return {};
+    }
+    pack.memory.reset(kernels::PackedMemory::map(fileno(file.get()), head.data_offset, head.data_bytes));
+    futimens(fileno(file.get()), nullptr); // used now; may be denied
+#endif
+    return pack;
+}
+
+Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, const kernels::PackedWeights & weights, const std::atomic<bool> & cancel) const {
+    constexpr size_t chunk_bytes = 4 << 20;
+    const std::string table = table_of(weights.entries);
+    Head head{};
+    std::memcpy(head.magic, magic, sizeof(magic));
+    head.file_version = file_version;
+    head.layout_version = kernels::layout_version;
+    std::copy(model.begin(), model.end(), head.model);
+    head.table_bytes = table.size();
+    head.data_offset = (sizeof(head) + table.size() + data_alignment - 1) / data_alignment * data_alignment;
+    head.data_bytes = weights.memory->bytes();
+    std::error_code ec;
+    fs::create_directories(folder, ec);
+    if (!enabled() || head.data_bytes < least_bytes || table.size() > most_table_bytes || !make_room(*this, head.data_offset + head.data_bytes)) {
+        return false;
+    }
+    // Several processes may write the same pack at once: each has a name of its own until it is whole.
+    static std::atomic<unsigned> count{0};
+#ifndef _WIN32
+    const std::string own = path_of(model, kernels) + "." + std::to_string(getpid()) + "-" + std::to_string(count++);
+#else
+    const std::string own = path_of(model, kernels) + "." + std::to_string(count++);
+#endif
+    PartialFile file(own);
+    if (!file.get()) {
+        return io_error(own);
+    }
+    const std::vector<char> nothing(head.data_offset);
+    if (!file.write(nothing.data(), nothing.size())) {
+        return io_error(own);
+    }
+    Hash128 hash;
+    for (uint64_t at = 0; at < head.data_bytes;) {
+        if (cancel) {
+            return Error{ErrorCode::aborted, "writing a pack was aborted"};
+        }
+        const auto n = static_cast<size_t>(std::min<uint64_t>(chunk_bytes, head.data_bytes - at));
+        hash.add(weights.memory->data() + at, n);
+        if (!file.write(weights.memory->data() + at, n)) {
+            return io_error(own);
+        }
+        at += n;
+    }
+    const auto data_hash = hash.value();
+    std::copy(data_hash.begin(), data_hash.end(), head.data_hash);
+    const auto head_hash = hash_of(head, table);
+    std::copy(head_hash.begin(), head_hash.end(), head.head_hash);
+    std::rewind(file.get());
+    if (!file.write(&head, sizeof(head)) || !file.write(table.data(), table.size()) || !file.commit()) {
+        return io_error(own);
+    }
+    fs::rename(own, path_of(model, kernels), ec);
+    if (ec) {
+        fs::remove(own, ec);
+        return false;
+    }
+    return true;
+}
+
+Result<bool> verify_pack(const std::string & path) {
+    const File file(std::fopen(path.c_str(), "rb"), std::fclose);
+    if (!file) {
+        return io_error(path);
+    }
+    Head head;
+    std::string table;
+    if (!read_head(file.get(), head, table)) {
+        return Error{ErrorCode::model_invalid, path + ": head or table are damaged, or of another version", {{"path", path}}};
+    }
+    std::vector<char> chunk(4 << 20);
+    Hash128 hash;
+    uint64_t left = head.data_bytes;
+    bool whole = std::fseek(file.get(), static_cast<long>(head.data_offset), SEEK_SET) == 0;
+    while (whole && left > 0) {
+        const size_t n = std::fread(chunk.data(), 1, static_cast<size_t>(std::min<uint64_t>(chunk.size(), left)), file.get());
+        whole = n > 0;
+        hash.add(chunk.data(), n);
+        left -= n;
+    }
+    const auto value = hash.value();
+    return whole && std::equal(value.begin(), value.end(), head.data_hash);
+}
+
+} // namespace ternion
