@@ -8,6 +8,7 @@
 #include "ggml-cpu.h"
 #include "ggml.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -285,7 +286,8 @@ void experts_are_chosen_by_number() {
 
 } // namespace
 
-int main() {
+// Arguments: the sets that this processor has to have, in order. Without any, whatever it has is tested.
+int main(int argc, char ** argv) {
     ggml_cpu_init();
     size_t count = 0;
     const Kernels * const * all = available_kernels(count);
@@ -295,6 +297,8 @@ int main() {
         std::printf(" %s", all[k]->name);
     }
     std::printf("\n");
+    const std::vector<std::string> wanted(argv + 1, argv + argc);
+    CHECK(wanted.empty() || std::equal(wanted.begin(), wanted.end(), all, all + count, [](const std::string & name, const Kernels * set) { return name == set->name; }));
     unpacking_gives_what_the_file_says();
     integer_sums_are_exact();
     kernels_agree_with_the_reference();
