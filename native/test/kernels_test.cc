@@ -161,6 +161,52 @@ void integer_sums_are_exact() {
     });
 }
 
+// Codes, their sum and their scale, bit for bit: ties, both signs of the largest magnitude, numbers near the ends of the range.
+void activations_are_rounded_alike() {
+    constexpr size_t n = 256;
+    constexpr float tiny = std::numeric_limits<float>::denorm_min(), huge = std::numeric_limits<float>::max();
+    std::vector<std::vector<float>> blocks;
+    std::vector<float> ties(n);
+    for (size_t i = 0; i < n; ++i) {
+        ties[i] = static_cast<float>(i % 254) - 126.5f;
+    }
+    for (const float most : {127.0f, -127.0f}) {
+        ties[0] = most; // and in each half a block for quantise32, with the other sign behind it
+        ties[n / 2] = most;
+        ties[n / 2 + 20] = -most;
+        blocks.push_back(ties);
+    }
+    const std::vector<float> plain = activations(n);
+    for (const float scale : {1.0f, 3e4f, 1e7f, huge / 2, 1e-37f, 1e-38f, 1e-41f, tiny * 300, 0.0f}) {
+        blocks.push_back(plain);
+        for (float & value : blocks.back()) {
+            value *= scale;
+        }
+    }
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+        for (const size_t at : {0, 5, 31, 255}) {
+            blocks.push_back(plain);
+            blocks.back()[at] = bad;
+        }
+    }
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (size_t k = 0; k < count; ++k) {
+        for (const std::vector<float> & block : blocks) {
+            for (size_t at = 0; at <= n; at += 32) { // the last is the whole block
+                const auto rounded = [&](const Kernels & kernels) {
+                    struct { int8_t codes[n]; float scale; int32_t sum; } out{};
+                    at < n ? kernels.quantise32(block.data() + at, out.codes, out.scale, out.sum) : kernels.quantise256(block.data(), out.codes, out.scale, out.sum);
+                    return out;
+                };
+                const auto found = rounded(*all[k]), expected = rounded(scalar_kernels);
+                CHECK(std::memcmp(found.codes, expected.codes, n) == 0 && found.sum == expected.sum);
+                CHECK(found.scale == expected.scale || (std::isnan(found.scale) && std::isnan(expected.scale)));
+            }
+        }
+    }
+}
+
 double furthest(const std::vector<float> & a, const std::vector<float> & b) {
     double difference = 0.0, largest = 0.0;
     for (size_t i = 0; i < a.size(); ++i) {
@@ -301,6 +347,7 @@ int main(int argc, char ** argv) {
     CHECK(wanted.empty() || std::equal(wanted.begin(), wanted.end(), all, all + count, [](const std::string & name, const Kernels * set) { return name == set->name; }));
     unpacking_gives_what_the_file_says();
     integer_sums_are_exact();
+    activations_are_rounded_alike();
     kernels_agree_with_the_reference();
     columns_do_not_depend_on_their_neighbours();
     kernels_agree_with_upstream();
