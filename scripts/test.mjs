@@ -17,14 +17,15 @@ import { setUp, setUpAarch64 } from './setup.mjs';
 await main(async (args) => {
   const own = ['--long', '--no-skips', '--aarch64', '--with-aarch64'];
   const filters = args.filter((arg) => !own.includes(arg));
-  const only = args.includes('--aarch64');
-  if (!only) await setUp({ tests: true });
-  if (only || args.includes('--with-aarch64')) await setUpAarch64();
+  const here = !args.includes('--aarch64');
+  const emulated = !here || args.includes('--with-aarch64');
+  if (here) await setUp({ tests: true });
+  if (emulated) await setUpAarch64();
 
   const counts = [];
-  if (only || args.includes('--with-aarch64')) counts.push(await runCtest(AARCH64_FOLDER));
-  if (!only && filters.length === 0) counts.push(await runCtest(FOLDER));
-  if (!only) counts.push(await runVitest(filters, args.includes('--long')));
+  if (emulated) counts.push(await runCtest(AARCH64_FOLDER));
+  if (here && filters.length === 0) counts.push(await runCtest(FOLDER));
+  if (here) counts.push(await runVitest(filters, args.includes('--long')));
 
   const sum = (key) => counts.reduce((total, count) => total + count[key], 0);
   const skipped = counts.flatMap((count) => count.skipped);

@@ -1,17 +1,18 @@
 // ARMv8.2 with the dot product: 4 rows per register, four weights of a row per 32-bit lane, activations as one lane of a register.
 //
-// sdot multiplies signed bytes by signed ones and adds four products to a lane. Ternary weights are at most 3 and so of either
-// sign, and the sum starts with what their offset adds; bytes become signed by flipping the top bit, and then there is no offset.
+// sdot multiplies signed bytes by signed ones and adds four products to a lane. Ternary codes are the same number with a sign and
+// without, and the sum starts with what their offset adds; 8-bit ones lose their offset when the top bit is flipped.
 //
 // One column (decode): three of the four weights of a byte are masked out where they stand, into sums of their own that are 1, 4
 // and 16 times the true one; the fourth would be negative there and is shifted down. That is one operation beside each
 // multiplication, and the many sums hide its latency. More columns: all are shifted down, once for all columns.
 //
-// Correct under emulation; how fast this is has not been measured.
+// Tested under emulation; how fast this is has not been measured.
 #include "neon.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace ternion::kernels {
@@ -58,7 +59,7 @@ struct Steps<ByteTile, N> {
     static constexpr int count = 2;
     static constexpr int sums = 1;
 
-    static int32_t start(const Panel &, size_t) { return 0; } // the offsets are for unsigned weights
+    static int32_t start(const Panel &, size_t) { return 0; } // the panel's offsets are for codes as they are stored
 
     template <int P>
     static constexpr int sum_of = 0;
@@ -109,7 +110,7 @@ ALWAYS_INLINE inline void add_block(const Tile & tile, size_t block, const Panel
 
 template <typename Tile, int N>
 void product(const Tile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]) {
-    std::fill_n(out[0], N * tile_rows, 0.0f);
+    std::memset(out, 0, N * sizeof(*out));
     for (size_t b = 0; b < n_blocks; ++b) {
         for (int first = 0; first < quads; first += quads_together<N>) {
             add_block<Tile, N>(tiles[b], b, panel, first, out);

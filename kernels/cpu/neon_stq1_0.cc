@@ -1,15 +1,14 @@
 // STQ1_0 with NEON: tables of 16 sums, those of the codes without a sign, looked up byte by byte for 16 rows at a time.
 //
 // tbl knows tables of bytes, so the low and the high bytes of the sums are looked up apart, and apart they are summed: low bytes into
-// 16 bits, of which 64 · 255 takes 14; high bytes modulo 256, for they are put 8 bits up and 16 bits are all that the whole has
-// need of: 64 groups of 3 · 128 are 24576.
+// 16 bits, where 64 · 255 fits; high bytes modulo 256, for they are put 8 bits up, and the whole fits into 16 bits, too: 64 groups of
+// 3 · 128 are 24576.
 //
 // With a sign the sum is the negative, that is all bits flipped, plus one: the ones are added for a block at once, a sign each.
 #include "neon.h"
 
 #include "../formats/stq1_0.h"
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -105,7 +104,7 @@ ALWAYS_INLINE inline void add_chunk(Sums<G> & sums, const uint8_t * tile, size_t
 
 template <int G>
 void lookup(const uint8_t * tiles, size_t group_bytes, size_t n_blocks, const uint8_t * tables, const float * scales, float (*out)[tile_rows]) {
-    std::fill_n(out[0], G * tile_rows, 0.0f);
+    std::memset(out, 0, G * sizeof(*out));
     for (size_t b = 0; b < n_blocks; ++b, tiles += sizeof(NibbleTile), tables += table_groups * group_table) {
         Sums<G> sums;
         repeat<4 * G>([&](auto e) ALWAYS_INLINE { sums.low[e] = vdupq_n_u16(0); });
