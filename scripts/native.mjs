@@ -11,7 +11,8 @@ import { ROOT, WORK, ask, run } from './run.mjs';
 
 export const ADDON = 'build/Release/ternion.node';
 export const SERVER = '.build/cmake/bin/llama-server';
-const FOLDER = join(WORK, 'cmake');
+export const FOLDER = join(WORK, 'cmake');
+export const AARCH64_FOLDER = join(WORK, 'aarch64');
 const RECIPE = ['CMakeLists.txt', 'cmake'];
 const INPUTS = [...RECIPE, 'kernels', 'native'];
 
@@ -50,7 +51,7 @@ export async function buildNative({ tests, nodeInclude, cmakeJs }, show) {
   if (tests) values.push('TERNION_TESTS=ON', 'TERNION_UPSTREAM_TOOLS=ON');
 
   if (!cmakeJs) return cmake(values, tests ? [] : ['ternion-place'], show);
-  dropForeignFolder();
+  dropForeignFolder(FOLDER);
   const options = values.map((value) => `--CD${value}`);
   const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   const args = [program, 'build', '--out', FOLDER, '--parallel', jobs(), ...options];
@@ -62,15 +63,22 @@ export async function buildServer(show) {
   await cmake([...definitions(), 'TERNION_NODE_INCLUDE=', 'TERNION_UPSTREAM_TOOLS=ON'], ['llama-server'], show);
 }
 
+/** The kernels' tests for a processor that is emulated, in a folder of their own. @param {(text: string) => void} show */
+export async function buildAarch64Tests(show) {
+  const values = [`CMAKE_TOOLCHAIN_FILE=${join(ROOT, 'cmake', 'aarch64.cmake')}`, `TERNION_LLAMA_DIR=${places().target}`];
+  values.push('TERNION_KERNELS_ONLY=ON', 'TERNION_TESTS=ON', 'TERNION_VULKAN=OFF', 'GGML_NATIVE=OFF');
+  await cmake(values, [], show, AARCH64_FOLDER);
+}
+
 /** Configures and builds: the targets, or without any everything that is built by default. */
-async function cmake(values, targets, show) {
+async function cmake(values, targets, show, folder = FOLDER) {
   const onLine = progressReader(show);
-  dropForeignFolder();
+  dropForeignFolder(folder);
   // A variable that the environment no longer sets goes back to its default.
   const unset = SETTINGS.filter((name) => !process.env[name]).map((name) => `-U${name}`);
-  const generator = existsSync(FOLDER) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
-  await run('cmake', ['-S', ROOT, '-B', FOLDER, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
-  await run('cmake', ['--build', FOLDER, '--parallel', jobs(), ...targets.flatMap((target) => ['--target', target])], { onLine });
+  const generator = existsSync(folder) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
+  await run('cmake', ['-S', ROOT, '-B', folder, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
+  await run('cmake', ['--build', folder, '--parallel', jobs(), ...targets.flatMap((target) => ['--target', target])], { onLine });
 }
 
 function jobs() {
@@ -87,8 +95,8 @@ function progressReader(show) {
 }
 
 // CMake refuses a folder that was made for another place: the checkout was moved or copied.
-function dropForeignFolder() {
-  const cache = join(FOLDER, 'CMakeCache.txt');
+function dropForeignFolder(folder) {
+  const cache = join(folder, 'CMakeCache.txt');
   const home = existsSync(cache) && /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1];
-  if (home !== ROOT) rmSync(FOLDER, { recursive: true, force: true });
+  if (home !== ROOT) rmSync(folder, { recursive: true, force: true });
 }

@@ -4,7 +4,7 @@ import { SetupError, ask } from './run.mjs';
 
 const compiler = process.env.CXX ?? 'c++';
 
-const TOOLS = [
+export const TOOLS = [
   { name: 'git', package: 'git', version: () => ask('git', ['--version']) },
   { name: 'tar', package: 'tar', version: () => ask('tar', ['--version']) },
   { name: 'cmake', package: 'cmake', version: () => ask('cmake', ['--version']), least: [3, 25] },
@@ -20,6 +20,18 @@ const TOOLS = [
     least: [12],
     of: 'g++',
   },
+];
+
+/** What the kernels' tests for ARM take beside that. */
+export const AARCH64_TOOLS = [
+  {
+    name: 'a C++20 compiler for aarch64',
+    package: 'g++-aarch64-linux-gnu',
+    version: () => ask('aarch64-linux-gnu-g++', ['-dumpfullversion']),
+    least: [12],
+    of: 'aarch64-linux-gnu-g++',
+  },
+  { name: 'qemu-aarch64', package: 'qemu-user', version: () => ask('qemu-aarch64', ['--version']) },
 ];
 
 /** Throws one line naming everything that is missing or too old. */

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { ensureSource, isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
 import { swapIntoPlace } from '../vendor/tree.mjs';
 import { hashInputs, isFresh, writeStamp } from './freshness.mjs';
-import { ADDON, SERVER, buildNative, buildServer, nativeInputs, serverInputs } from './native.mjs';
+import { ADDON, SERVER, buildAarch64Tests, buildNative, buildServer, nativeInputs, serverInputs } from './native.mjs';
 import { step } from './progress.mjs';
-import { checkTools } from './requirements.mjs';
+import { AARCH64_TOOLS, TOOLS, checkTools } from './requirements.mjs';
 import { ROOT, WORK, clearLog, exclusively, run } from './run.mjs';
 
 /** @param {{ tests?: boolean, server?: boolean }} [options]  `server`: also llama.cpp's, for benchmarks */
@@ -22,6 +22,15 @@ export async function setUp({ tests = false, server = false } = {}) {
     await ensureAddon({ tests });
     if (server) await ensureServer();
     await ensureTypeScript();
+  });
+}
+
+/** The kernels' tests for ARM; nothing else is needed for them. */
+export async function setUpAarch64() {
+  checkTools([...TOOLS, ...AARCH64_TOOLS]);
+  await exclusively(async () => {
+    await ensureUpstream();
+    await step("kernels' tests for aarch64 (first time: some minutes)", (show) => buildAarch64Tests(show));
   });
 }
 
@@ -51,9 +60,13 @@ function addonIsFresh(tests) {
   return sourceIsFresh() && isFresh(tests ? 'tests' : 'addon', nativeInputs({ tests }), ADDON);
 }
 
+async function ensureUpstream() {
+  if (!sourceIsFresh()) await step("llama.cpp's source", () => ensureSource());
+}
+
 /** @param {Parameters<typeof buildNative>[0] & { force?: boolean }} options */
 export async function ensureAddon({ force = false, ...options }) {
-  if (!sourceIsFresh()) await step("llama.cpp's source", () => ensureSource());
+  await ensureUpstream();
   if (!force && addonIsFresh(options.tests)) return;
 
   const inputs = { addon: nativeInputs({ tests: false }), tests: nativeInputs({ tests: true }) };

@@ -3,21 +3,29 @@
 //
 //   npm test -- PATTERN…      only the TypeScript tests whose file names match
 //   --long                    also those that take long (npm run test:long)
+//   --aarch64                 only the kernels' tests, compiled for ARM and emulated (npm run test:aarch64)
+//   --with-aarch64            also those
 //   --no-skips                a skipped test fails the run, unless its name says [needs hardware]
 
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { AARCH64_FOLDER, FOLDER } from './native.mjs';
 import { ROOT, WORK, main, runForeground } from './run.mjs';
-import { setUp } from './setup.mjs';
+import { setUp, setUpAarch64 } from './setup.mjs';
 
 await main(async (args) => {
-  const own = ['--long', '--no-skips'];
+  const own = ['--long', '--no-skips', '--aarch64', '--with-aarch64'];
   const filters = args.filter((arg) => !own.includes(arg));
-  await setUp({ tests: true });
+  const here = !args.includes('--aarch64');
+  const emulated = !here || args.includes('--with-aarch64');
+  if (here) await setUp({ tests: true });
+  if (emulated) await setUpAarch64();
 
-  const counts = filters.length > 0 ? [] : [await runCtest()];
-  counts.push(await runVitest(filters, args.includes('--long')));
+  const counts = [];
+  if (emulated) counts.push(await runCtest(AARCH64_FOLDER));
+  if (here && filters.length === 0) counts.push(await runCtest(FOLDER));
+  if (here) counts.push(await runVitest(filters, args.includes('--long')));
 
   const sum = (key) => counts.reduce((total, count) => total + count[key], 0);
   const skipped = counts.flatMap((count) => count.skipped);
@@ -29,10 +37,10 @@ await main(async (args) => {
   return counts.every((count) => count.ok) && refused.length === 0 ? 0 : 1;
 });
 
-async function runCtest() {
+async function runCtest(folder) {
   const report = join(WORK, 'ctest.xml');
   rmSync(report, { force: true });
-  const args = ['--test-dir', join(WORK, 'cmake'), '--output-on-failure', '--output-junit', report];
+  const args = ['--test-dir', folder, '--output-on-failure', '--output-junit', report];
   const code = await runForeground('ctest', args);
   const xml = existsSync(report) ? readFileSync(report, 'utf8') : '';
   const count = (name) => Number(new RegExp(`<testsuite[^>]*\\s${name}="(\\d+)"`).exec(xml)?.[1] ?? 0);

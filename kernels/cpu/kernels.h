@@ -72,6 +72,10 @@ extern const Kernels avx512_vnni_kernels;  // needs AVX-512 F, BW, VL, VNNI
 extern const Kernels avx512_vbmi2_kernels; // and VBMI, VBMI2
 extern const CodedKernels avx512_vbmi2_stq1_0;
 #endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+extern const Kernels neon_dotprod_kernels; // needs the dot product of ARMv8.2
+extern const CodedKernels neon_stq1_0;
+#endif
 
 /// Every set that this processor runs, the fastest first; scalar_kernels is the last.
 const Kernels * const * available_kernels(size_t & count);

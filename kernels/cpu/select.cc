@@ -5,6 +5,16 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define TERNION_ARM64
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#endif
 
 namespace ternion::kernels {
 namespace {
@@ -30,6 +40,25 @@ bool runs_vbmi2() {
 }
 #endif
 
+#if defined(TERNION_ARM64)
+// By number: older headers of the system do not know the names.
+bool runs_dot_product() {
+#if defined(__APPLE__)
+    int found = 0;
+    size_t bytes = sizeof(found);
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &bytes, nullptr, 0) == 0 && found != 0;
+#elif defined(_WIN32)
+    constexpr DWORD v82_dot_product = 43;
+    return IsProcessorFeaturePresent(v82_dot_product) != 0;
+#elif defined(__linux__)
+    constexpr unsigned long asimd_dot_product = 1ul << 20;
+    return (getauxval(AT_HWCAP) & asimd_dot_product) != 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 struct Available {
     std::array<const Kernels *, 5> sets{};
     size_t count = 0;
@@ -47,6 +76,11 @@ struct Available {
         }
         if (runs_avx2()) {
             sets[count++] = &avx2_kernels;
+        }
+#endif
+#if defined(TERNION_ARM64)
+        if (runs_dot_product()) {
+            sets[count++] = &neon_dotprod_kernels;
         }
 #endif
         sets[count++] = &scalar_kernels;

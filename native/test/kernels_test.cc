@@ -8,6 +8,7 @@
 #include "ggml-cpu.h"
 #include "ggml.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -37,10 +38,25 @@ struct Matrix {
     const uint8_t * row(size_t r) const { return source.data() + r * source_row_bytes(format.source, columns); }
 };
 
-Matrix random_matrix(const Format & format, size_t rows, size_t columns, double deviation, size_t count = 1) {
+/// Sets the scale of each block of a matrix to the half-precision number that `bits` returns.
+template <typename Bits>
+void set_scales(Matrix & m, Bits bits) {
+    const size_t block = ggml_type_size(m.format.type);
+    for (size_t at = m.format.source == SourceFormat::q8_0 ? 0 : block - 2; at < m.source.size(); at += block) {
+        const auto scale = static_cast<uint16_t>(bits());
+        std::memcpy(m.source.data() + at, &scale, sizeof(scale));
+    }
+}
+
+/// Every block has a scale of its own, so that those of other rows and blocks do not pass for it.
+Matrix random_matrix(const Format & format, size_t rows, size_t columns, size_t count = 1) {
     Matrix m{format, rows, columns, count, std::vector<uint8_t>(count * rows * source_row_bytes(format.source, columns))};
     ternion::RandomBits random(7, "matrix");
-    ternion::random_weights(format.type, deviation, random, m.source.data(), count * rows * columns / static_cast<size_t>(ggml_blck_size(format.type)));
+    ternion::random_weights(format.type, 1.0, random, m.source.data(), count * rows * columns / static_cast<size_t>(ggml_blck_size(format.type)));
+    set_scales(m, [&] {
+        const uint64_t bits = random.next();
+        return (bits >> 63) << 15 | (0x2000 + bits % 0x800); // 2^-7 … 2^-5, of either sign
+    });
     return m;
 }
 
@@ -105,7 +121,7 @@ void unpacking_gives_what_the_file_says() {
     const Kernels * const * all = available_kernels(count);
     for (size_t k = 0; k < count; ++k) {
         for (const Format & format : formats) {
-            const Matrix m = random_matrix(format, 33, 512, 0.02);
+            const Matrix m = random_matrix(format, 33, 512);
             const Packed packed(*all[k], m);
             std::vector<float> expected(m.columns), found(m.columns);
             for (size_t r = 0; r < m.rows; ++r) {
@@ -128,13 +144,8 @@ void unpacking_gives_what_the_file_says() {
 // 2^24 is exact in single precision: with scales of 1 every kernel must give the very integer.
 void integer_sums_are_exact() {
     for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        Matrix m = random_matrix(format, rows, columns, 1.0);
-        const uint16_t one = 0x3c00;
-        const size_t block = static_cast<size_t>(ggml_type_size(format.type));
-        const size_t at = format.source == SourceFormat::q8_0 ? 0 : block - 2;
-        for (size_t b = 0; b < m.source.size(); b += block) {
-            std::memcpy(m.source.data() + b + at, &one, sizeof(one));
-        }
+        Matrix m = random_matrix(format, rows, columns);
+        set_scales(m, [] { return 0x3c00; }); // 1
         ternion::RandomBits random(5, "whole");
         std::vector<float> in(columns * n);
         for (size_t i = 0; i < in.size(); ++i) {
@@ -160,6 +171,52 @@ void integer_sums_are_exact() {
     });
 }
 
+// Codes, their sum and their scale, bit for bit: ties, both signs of the largest magnitude, numbers near the ends of the range.
+void activations_are_rounded_alike() {
+    constexpr size_t n = 256;
+    constexpr float tiny = std::numeric_limits<float>::denorm_min(), huge = std::numeric_limits<float>::max();
+    std::vector<std::vector<float>> blocks;
+    std::vector<float> ties(n);
+    for (size_t i = 0; i < n; ++i) {
+        ties[i] = static_cast<float>(i % 254) - 126.5f;
+    }
+    for (const float most : {127.0f, -127.0f}) {
+        ties[0] = most; // and in each half a block for quantise32, with the other sign behind it
+        ties[n / 2] = most;
+        ties[n / 2 + 20] = -most;
+        blocks.push_back(ties);
+    }
+    const std::vector<float> plain = activations(n);
+    for (const float scale : {1.0f, 3e4f, 1e7f, huge / 2, 1e-37f, 1e-38f, 1e-41f, tiny * 300, 0.0f}) {
+        blocks.push_back(plain);
+        for (float & value : blocks.back()) {
+            value *= scale;
+        }
+    }
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+        for (const size_t at : {0, 5, 31, 255}) {
+            blocks.push_back(plain);
+            blocks.back()[at] = bad;
+        }
+    }
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (size_t k = 0; k < count; ++k) {
+        for (const std::vector<float> & block : blocks) {
+            for (size_t at = 0; at <= n; at += 32) { // the last is the whole block
+                const auto rounded = [&](const Kernels & kernels) {
+                    struct { int8_t codes[n]; float scale; int32_t sum; } out{};
+                    at < n ? kernels.quantise32(block.data() + at, out.codes, out.scale, out.sum) : kernels.quantise256(block.data(), out.codes, out.scale, out.sum);
+                    return out;
+                };
+                const auto found = rounded(*all[k]), expected = rounded(scalar_kernels);
+                CHECK(std::memcmp(found.codes, expected.codes, n) == 0 && found.sum == expected.sum);
+                CHECK(found.scale == expected.scale || (std::isnan(found.scale) && std::isnan(expected.scale)));
+            }
+        }
+    }
+}
+
 double furthest(const std::vector<float> & a, const std::vector<float> & b) {
     double difference = 0.0, largest = 0.0;
     for (size_t i = 0; i < a.size(); ++i) {
@@ -171,7 +228,7 @@ double furthest(const std::vector<float> & a, const std::vector<float> & b) {
 
 void kernels_agree_with_the_reference() {
     for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns, 0.02);
+        const Matrix m = random_matrix(format, rows, columns);
         const std::vector<float> in = activations(columns * n);
         const double error = furthest(multiply(kernels, m, in, n), multiply(scalar_kernels, m, in, n));
         if (error > 1e-6) {
@@ -186,7 +243,7 @@ void columns_do_not_depend_on_their_neighbours() {
     size_t count = 0;
     const Kernels & kernels = *available_kernels(count)[0];
     for (const Format & format : formats) {
-        const Matrix m = random_matrix(format, 64, 1024, 0.02);
+        const Matrix m = random_matrix(format, 64, 1024);
         const std::vector<float> in = activations(1024 * 20);
         const std::vector<float> together = multiply(kernels, m, in, 20);
         for (size_t j = 0; j < 20; ++j) {
@@ -200,7 +257,7 @@ void kernels_agree_with_upstream() {
     size_t count = 0;
     const Kernels & kernels = *available_kernels(count)[0];
     for (const Format & format : formats) {
-        const Matrix m = random_matrix(format, 64, 1024, 0.02);
+        const Matrix m = random_matrix(format, 64, 1024);
         const std::vector<float> in = activations(1024);
         const auto * traits = ggml_get_type_traits_cpu(format.type);
         std::vector<uint8_t> rounded(ggml_row_size(traits->vec_dot_type, 1024));
@@ -215,7 +272,7 @@ void kernels_agree_with_upstream() {
 
 void what_is_not_finite_stays_in_its_column() {
     for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns, 0.02);
+        const Matrix m = random_matrix(format, rows, columns);
         const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
         std::vector<float> in = activations(columns * n);
         in[columns - 1] = bad[n % 3];
@@ -230,7 +287,7 @@ void what_is_not_finite_stays_in_its_column() {
 
 void zeros_give_zeros() {
     for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns, 0.02);
+        const Matrix m = random_matrix(format, rows, columns);
         for (const float value : multiply(kernels, m, std::vector<float>(columns * n), n)) {
             CHECK(value == 0.0f);
         }
@@ -245,7 +302,7 @@ void experts_are_chosen_by_number() {
     for (size_t k = 0; k < count; ++k) {
         const Kernels & kernels = *all[k];
         for (const Format & format : formats) {
-            const Matrix m = random_matrix(format, rows, columns, 0.02, experts);
+            const Matrix m = random_matrix(format, rows, columns, experts);
             const Packed packed(kernels, m);
             for (const size_t tokens : {1, 2, 9, 40}) {
                 for (const size_t slots : {1, 3}) {
@@ -285,7 +342,8 @@ void experts_are_chosen_by_number() {
 
 } // namespace
 
-int main() {
+// Arguments: the sets that this processor has to have, in order. Without any, whatever it has is tested.
+int main(int argc, char ** argv) {
     ggml_cpu_init();
     size_t count = 0;
     const Kernels * const * all = available_kernels(count);
@@ -295,8 +353,11 @@ int main() {
         std::printf(" %s", all[k]->name);
     }
     std::printf("\n");
+    const std::vector<std::string> wanted(argv + 1, argv + argc);
+    CHECK(wanted.empty() || std::equal(wanted.begin(), wanted.end(), all, all + count, [](const std::string & name, const Kernels * set) { return name == set->name; }));
     unpacking_gives_what_the_file_says();
     integer_sums_are_exact();
+    activations_are_rounded_alike();
     kernels_agree_with_the_reference();
     columns_do_not_depend_on_their_neighbours();
     kernels_agree_with_upstream();

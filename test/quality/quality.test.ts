@@ -9,6 +9,7 @@ import type { Model } from '../../dist/index.js';
 import { compare, perplexity } from '../../dist/quality/index.js';
 
 const embedded = 'models/tern-5m-tq2_0.gguf';
+process.env['TERNION_KERNEL'] = 'upstream'; // whose programs we compare with: other kernels round otherwise
 const folder = mkdtempSync(join(tmpdir(), 'ternion-quality-'));
 const textFile = join(folder, 'text.txt');
 const text = readFileSync('README.md', 'utf8');

@@ -5,6 +5,7 @@ import { loadModel } from '../../dist/index.js';
 
 const bin = '.build/cmake/bin';
 const path = 'models/tern-5m-tq2_0.gguf';
+process.env['TERNION_KERNEL'] = 'upstream'; // whose programs we compare with: other kernels round otherwise
 
 test('256 greedy tokens are those of llama-completion', async () => {
   const prompt = 'Once upon a time';
