@@ -6,20 +6,12 @@
 //
 // A table holds 32 sums; those with the sign set are the negatives of the others. One multiplication of bytes makes 16 of them from
 // a group's four activations.
-#include "kernels.h"
-
-#include "../formats/stq1_0.h"
-
-#include <immintrin.h>
+#include "avx512_codes.h"
 
 #include <cstring>
-#include <utility>
 
 namespace ternion::kernels {
 namespace {
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 16")
 
 constexpr size_t groups_per_block = 64;
 constexpr size_t table_bytes = groups_per_block * 64;
@@ -48,23 +40,8 @@ constexpr CodeBook make_code_book() {
 
 constexpr CodeBook code_book = make_code_book();
 
-// Byte 4 i + p of the result is byte 16 p + i: the four columns of a group side by side.
-struct Gather {
-    alignas(64) uint8_t from[64];
-};
-
-constexpr Gather make_gather() {
-    Gather gather{};
-    for (uint8_t i = 0; i < 64; ++i) {
-        gather.from[i] = static_cast<uint8_t>(16 * (i % 4) + i / 4);
-    }
-    return gather;
-}
-
-constexpr Gather gather = make_gather();
-
 void make_tables(const int8_t * codes, uint8_t * tables) {
-    const __m512i order = _mm512_load_si512(gather.from);
+    const __m512i order = _mm512_load_si512(group_order.from);
     const __m512i weights = _mm512_load_si512(code_book.weights);
     const __m512i start = _mm512_load_si512(code_book.start);
     alignas(64) int32_t groups[16];
@@ -87,22 +64,9 @@ ALWAYS_INLINE void in_this_order([[maybe_unused]] __m512i & sum) {
 #endif
 }
 
-template <int I>
-ALWAYS_INLINE __m512i index_of(const __m512i (&word)[5]) {
-    constexpr int bit = 5 * I, w = bit / 16, shift = bit % 16;
-    if constexpr (shift == 0) {
-        return word[w];
-    } else if constexpr (shift <= 11) {
-        return _mm512_srli_epi16(word[w], shift);
-    } else {
-        return _mm512_shrdi_epi16(word[w], word[w + 1], shift);
-    }
-}
-
-// Words are loaded where they are first needed: all of them at once would not leave registers for the sums.
 template <int N, int I>
 ALWAYS_INLINE void add_code(__m512i (&sum)[N], __m512i (&word)[N][5], const SherryTile * const (&tile)[N], size_t c, const uint8_t * tables) {
-    constexpr int bit = 5 * I, next = bit % 16 == 0 ? 0 : bit % 16 > 11 ? bit / 16 + 1 : -1;
+    constexpr int next = next_word<I>();
     const __m512i table = _mm512_load_si512(tables + 64 * I);
     UNROLLED for (int g = 0; g < N; ++g) {
         if constexpr (next >= 0) {
@@ -164,24 +128,6 @@ void lookup(const uint8_t * strips, size_t n_groups, size_t n_blocks, const uint
     }
 }
 
-// The weights of all codes plus one, a byte each, by the tile's code.
-struct Weights {
-    alignas(64) uint32_t of[32];
-};
-
-constexpr Weights make_weights() {
-    Weights weights{};
-    for (int code = 0; code < 32; ++code) {
-        const uint32_t w = stq1_0_weights((code & 4) << 2 | (code & 24) >> 1 | (code & 3));
-        for (int p = 0; p < 4; ++p) {
-            weights.of[code] |= (((w >> (8 * p)) + 1u) & 3u) << (8 * p);
-        }
-    }
-    return weights;
-}
-
-constexpr Weights code_weights = make_weights();
-
 // Four registers of four bytes per lane, a 4 x 4 matrix in each lane, transposed: byte j of plane p is byte p of part j.
 ALWAYS_INLINE void transpose_bytes(const __m512i (&part)[4], __m512i (&plane)[4]) {
     const __mmask64 odd_bytes = 0xaaaaaaaaaaaaaaaaull;
@@ -213,8 +159,8 @@ ALWAYS_INLINE void expand_chunk(const __m512i (&word)[5], __m512i first, __m512i
 
 void expand(const uint8_t * from, TernaryTile & out) {
     const auto & tile = *reinterpret_cast<const SherryTile *>(from);
-    const __m512i first = _mm512_load_si512(code_weights.of);
-    const __m512i second = _mm512_load_si512(code_weights.of + 16);
+    const __m512i first = _mm512_load_si512(sherry_weights.of);
+    const __m512i second = _mm512_load_si512(sherry_weights.of + 16);
     for (size_t c = 0; c < 4; ++c) {
         __m512i word[5], low[4], high[4], plane[4];
         UNROLLED for (int w = 0; w < 5; ++w) {
@@ -235,6 +181,6 @@ void expand(const uint8_t * from, TernaryTile & out) {
 
 } // namespace
 
-const CodedKernels avx512_vbmi2_stq1_0 = {Layout::sherry, expand, table_bytes, make_tables, lookup};
+const CodedKernels avx512_vbmi2_stq1_0 = {Layout::sherry, expand, avx512_order_sherry, avx512_multiply_sherry, table_bytes, make_tables, lookup};
 
 } // namespace ternion::kernels

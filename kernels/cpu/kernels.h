@@ -45,6 +45,10 @@ struct CodedKernels {
     Layout layout;
     /// The same weights as a ternary tile.
     void (*expand)(const uint8_t * tile, TernaryTile & out);
+    /// Products without expanding, for panels whose codes are in another order; null where there is none. `order` brings a block's 256
+    /// codes into it; `out` [group][column][row] is that of a strip. The same bits as with expanded tiles.
+    void (*order)(int8_t * codes);
+    void (*multiply)(const uint8_t * strip, size_t n_groups, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
     /// Bytes of a block's tables, a multiple of 64; 0: there is no lookup, and the next two are null.
     size_t table_bytes;
     /// From a block's 256 codes, in the order of columns. `tables` is 64-byte aligned.

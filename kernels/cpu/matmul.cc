@@ -17,6 +17,9 @@ constexpr size_t few = 2;
 constexpr size_t few_in_all = 32;
 // Row groups that one thread takes at a time; its part of the matrix stays in the cache for all columns.
 constexpr size_t groups_per_task = 4;
+static_assert(groups_per_task % strip_groups(Layout::sherry) == 0);
+// Up to so many columns coded weights are multiplied as they are: expanding them costs as much as multiplying them with five.
+constexpr size_t direct_columns = 32;
 
 /// Products with one matrix: entries [first, first + count) of the order.
 struct Segment {
@@ -130,6 +133,7 @@ struct Job {
     const Routing & routing;
     const Worker & worker;
     uint8_t * shared; // scratch of all threads together
+    bool direct;      // coded weights are multiplied as they are
 
     size_t n_groups() const { return row_groups(matrix.rows); }
     size_t n_blocks() const { return matrix.columns / tile_columns(matrix.layout); }
@@ -144,16 +148,32 @@ struct Job {
         std::memcpy(out.at(product) + first, result, std::min(tile_rows, matrix.rows - first) * sizeof(float));
     }
 
-    // One row group with a panel. `tiles` are of the matrix's layout, or expanded ones.
-    void multiply(const uint8_t * tiles, size_t group, const Panel & panel, const uint32_t * products) const {
-        alignas(64) float result[panel_columns][tile_rows];
-        if (matrix.layout == Layout::bytes) {
-            kernels.bytes(reinterpret_cast<const ByteTile *>(tiles), n_blocks(), panel, result);
-        } else {
-            kernels.ternary(reinterpret_cast<const TernaryTile *>(tiles), n_blocks(), panel, result);
-        }
-        for (size_t c = 0; c < panel.columns; ++c) {
-            store(group, result[c], products[c]);
+    void (*panel_order() const)(int8_t *) { return direct ? kernels.stq1_0->order : nullptr; }
+
+    // Row groups [first, last), from the start of a strip on, with a panel. `room` is for expanded tiles, of these groups already
+    // there if `expanded`.
+    void multiply(size_t m, size_t first, size_t last, const Panel & panel, const uint32_t * products, uint8_t * room, bool expanded) const {
+        alignas(64) float result[strip_groups(Layout::sherry) * panel_columns][tile_rows];
+        const size_t step = direct ? strip_groups(matrix.layout) : 1;
+        for (size_t group = first; group < last; group += step) {
+            const size_t n = std::min(step, last - group);
+            const uint8_t * tiles = data(m) + map().at(group, 0);
+            if (direct) {
+                kernels.stq1_0->multiply(tiles, n, n_blocks(), panel, result);
+            } else if (matrix.layout == Layout::bytes) {
+                kernels.bytes(reinterpret_cast<const ByteTile *>(tiles), n_blocks(), panel, result);
+            } else if (matrix.layout == Layout::ternary) {
+                kernels.ternary(reinterpret_cast<const TernaryTile *>(tiles), n_blocks(), panel, result);
+            } else {
+                auto * const ready = reinterpret_cast<TernaryTile *>(room) + (group - first) * n_blocks();
+                for (size_t b = 0; b < n_blocks() && !expanded; ++b) {
+                    kernels.stq1_0->expand(data(m) + map().at(group, b), ready[b]);
+                }
+                kernels.ternary(ready, n_blocks(), panel, result);
+            }
+            for (size_t i = 0; i < n * panel.columns; ++i) {
+                store(group + i / panel.columns, result[i], products[i % panel.columns]);
+            }
         }
     }
 
@@ -209,24 +229,12 @@ struct Job {
         }
         const PanelPlace place = panel_place(matrix, segment.count, scratch.at);
         if (!std::equal(columns, columns + few, prepared)) {
-            fill_panel(kernels, place, columns, 0, place.n_blocks);
+            fill_panel(kernels, place, panel_order(), columns, 0, place.n_blocks);
             std::copy_n(columns, few, prepared);
         }
-        uint8_t * expanded = scratch.at + place.bytes();
-        for (size_t group = first; group < last; ++group) {
-            multiply(multipliable(segment.matrix, group, expanded), group, place.panel(), products);
+        for (size_t group = first; group < last; group += groups_per_task) {
+            multiply(segment.matrix, group, std::min(last, group + groups_per_task), place.panel(), products, scratch.at + place.bytes(), false);
         }
-    }
-
-    /// The tiles of a row group, one block after the other, as a kernel multiplies them: in place, or expanded into `room`.
-    const uint8_t * multipliable(size_t m, size_t group, uint8_t * room) const {
-        if (!is_coded(matrix.layout)) {
-            return data(m) + map().at(group, 0);
-        }
-        for (size_t b = 0; b < n_blocks(); ++b) {
-            kernels.stq1_0->expand(data(m) + map().at(group, b), reinterpret_cast<TernaryTile *>(room)[b]);
-        }
-        return room;
     }
 
     void many_products(const Order & order, Scratch scratch) const {
@@ -243,7 +251,7 @@ struct Job {
                 for (size_t c = 0; c < panels[p].columns; ++c) {
                     columns[c] = input(order.products[segment.first + i + c]);
                 }
-                fill_panel(kernels, panels[p], columns, n_blocks() * worker.index / worker.count, n_blocks() * (worker.index + 1) / worker.count);
+                fill_panel(kernels, panels[p], panel_order(), columns, n_blocks() * worker.index / worker.count, n_blocks() * (worker.index + 1) / worker.count);
             }
         }
         if (worker.pool) {
@@ -252,7 +260,8 @@ struct Job {
             }
             ggml_barrier(worker.pool);
         }
-        const size_t per_task = std::clamp<size_t>(n_groups() * order.n_segments / (4 * worker.count), 1, groups_per_task);
+        const size_t per_strip = strip_groups(matrix.layout);
+        const size_t per_task = std::clamp<size_t>(n_groups() * order.n_segments / (4 * worker.count * per_strip) * per_strip, per_strip, groups_per_task);
         const size_t per_segment = (n_groups() + per_task - 1) / per_task;
         const size_t n_tasks = per_segment * order.n_segments;
         size_t segment = 0, first_panel = 0;
@@ -265,17 +274,10 @@ struct Job {
         }
     }
 
-    void multiply_task(const Order & order, const Segment & segment, const PanelPlace * panels, size_t first, size_t n, uint8_t * expanded) const {
+    void multiply_task(const Order & order, const Segment & segment, const PanelPlace * panels, size_t first, size_t n, uint8_t * room) const {
         const size_t last = std::min(n_groups(), first + n);
-        const uint8_t * ready[groups_per_task];
-        for (size_t group = first; group < last; ++group) {
-            ready[group - first] = multipliable(segment.matrix, group, expanded + (group - first) * n_blocks() * sizeof(TernaryTile));
-        }
         for (size_t i = 0; i < segment.count; i += panel_columns) {
-            const Panel panel = panels[i / panel_columns].panel();
-            for (size_t group = first; group < last; ++group) {
-                multiply(ready[group - first], group, panel, order.products + segment.first + i);
-            }
+            multiply(segment.matrix, first, last, panels[i / panel_columns].panel(), order.products + segment.first + i, room, i > 0);
         }
     }
 };
@@ -298,7 +300,8 @@ void matmul(const Kernels & kernels, const PackedMatrix & matrix, const Columns 
     const size_t own = private_bytes(kernels, matrix, n_products);
     Scratch mine{base + worker.index * own};
     const Order order = sort(matrix, routing, n_products, mine);
-    const Job job{kernels, matrix, in, out, routing, worker, base + worker.count * own};
+    const bool direct = is_coded(matrix.layout) && kernels.stq1_0->multiply && order.largest <= direct_columns;
+    const Job job{kernels, matrix, in, out, routing, worker, base + worker.count * own, direct};
     if (order.largest <= few && n_products <= few_in_all) {
         job.few_products(order, mine);
     } else {

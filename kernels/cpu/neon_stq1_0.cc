@@ -193,6 +193,6 @@ void expand(const uint8_t * from, TernaryTile & out) {
 
 } // namespace
 
-const CodedKernels neon_stq1_0 = {Layout::nibbles, expand, table_groups * group_table, make_tables, lookup};
+const CodedKernels neon_stq1_0 = {Layout::nibbles, expand, nullptr, nullptr, table_groups * group_table, make_tables, lookup};
 
 } // namespace ternion::kernels

@@ -4,7 +4,7 @@
 
 namespace ternion::kernels {
 
-void fill_panel(const Kernels & kernels, const PanelPlace & place, const float * const * columns, size_t first, size_t last) {
+void fill_panel(const Kernels & kernels, const PanelPlace & place, void (*order)(int8_t *), const float * const * columns, size_t first, size_t last) {
     const bool ternary = place.block == TernaryTile::columns;
     const int32_t offset = ternary ? -1 : -128;
     const size_t words = place.block / 4;
@@ -15,6 +15,9 @@ void fill_panel(const Kernels & kernels, const PanelPlace & place, const float *
             int32_t sum = 0;
             (ternary ? kernels.quantise256 : kernels.quantise32)(columns[c] + b * place.block, codes[c], place.scales()[at], sum);
             place.offsets()[at] = offset * sum;
+            if (order) {
+                order(codes[c]);
+            }
         }
         int8_t * out = place.codes() + b * place.block * place.columns;
         if (place.columns == 1) {

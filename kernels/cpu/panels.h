@@ -28,9 +28,9 @@ struct PanelPlace {
     Panel panel() const { return {columns, codes(), scales(), offsets()}; }
 };
 
-/// Rounds blocks [first, last) of the panel's columns. Blocks lie one after the other, so threads that share a panel write to
+/// Rounds blocks [first, last) of the panel's columns; `order`, unless null, then puts each block's codes into the order of a kernel. Blocks lie one after the other, so threads that share a panel write to
 /// different cache lines.
-void fill_panel(const Kernels & kernels, const PanelPlace & place, const float * const * columns, size_t first, size_t last);
+void fill_panel(const Kernels & kernels, const PanelPlace & place, void (*order)(int8_t *), const float * const * columns, size_t first, size_t last);
 
 /// Where the tables of one column lie.
 struct TablePlace {

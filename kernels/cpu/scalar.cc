@@ -116,7 +116,7 @@ void expand_nibbles(const uint8_t * tile, TernaryTile & out) {
 
 } // namespace
 
-const CodedKernels scalar_stq1_0 = {Layout::nibbles, expand_nibbles, 0, nullptr, nullptr};
+const CodedKernels scalar_stq1_0 = {Layout::nibbles, expand_nibbles, nullptr, nullptr, 0, nullptr, nullptr};
 
 const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0};
 
