@@ -3,6 +3,7 @@
 #include "backend.h"
 #include "block_layout.h"
 #include "gguf_file.h"
+#include "partial_file.h"
 #include "random_weights.h"
 
 #include "kernels/formats/gguf_types.h"
@@ -12,20 +13,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <set>
 
-#ifndef _WIN32
-#include <unistd.h>
-#endif
-
 namespace ternion {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct FreeGguf {
     void operator()(gguf_context * gguf) const { gguf_free(gguf); }
@@ -38,61 +31,6 @@ struct FreeGgml {
 
 constexpr int32_t token_type_unused = 5; // llama.cpp's LLAMA_TOKEN_TYPE_UNUSED
 constexpr size_t chunk_bytes = 4 << 20;
-
-/// A file under a temporary name, removed unless it was committed.
-class PartialFile {
-  public:
-    explicit PartialFile(std::string path) : final_(std::move(path)), partial_(final_ + ".partial"), file_(std::fopen(partial_.c_str(), "wb")) {}
-    ~PartialFile() {
-        if (file_) {
-            std::fclose(file_);
-        }
-        if (!committed_ && opened()) {
-            std::error_code ignored;
-            fs::remove(partial_, ignored);
-        }
-    }
-    PartialFile(const PartialFile &) = delete;
-    PartialFile & operator=(const PartialFile &) = delete;
-
-    FILE * get() const { return file_; }
-    bool write(const void * data, size_t bytes) const { return std::fwrite(data, 1, bytes, file_) == bytes; }
-
-    /// Grows the file to `bytes` without writing.
-    bool extend(uint64_t bytes) {
-        std::error_code failed;
-        if (std::fflush(file_) == 0) {
-            fs::resize_file(partial_, bytes, failed);
-        }
-        errno = failed.value();
-        return !failed;
-    }
-
-    /// On disk, and under its name.
-    bool commit() {
-        bool ok = std::fflush(file_) == 0;
-#ifndef _WIN32
-        ok = ok && fsync(fileno(file_)) == 0;
-#endif
-        ok = std::fclose(std::exchange(file_, nullptr)) == 0 && ok;
-        if (!ok) {
-            return false;
-        }
-        std::error_code failed;
-        fs::rename(partial_, final_, failed);
-        committed_ = !failed;
-        errno = failed.value();
-        return committed_;
-    }
-
-  private:
-    bool opened() const { return ever_opened_; }
-
-    std::string final_, partial_;
-    FILE * file_;
-    bool ever_opened_ = file_ != nullptr;
-    bool committed_ = false;
-};
 
 Error io_error(const std::string & path) {
     return {ErrorCode::io, path + ": " + std::strerror(errno), {{"path", path}}};

@@ -1,0 +1,62 @@
+#include "partial_file.h"
+
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
+namespace ternion {
+
+namespace fs = std::filesystem;
+
+PartialFile::PartialFile(std::string path) : final_(std::move(path)), partial_(partial_name(final_)) {
+    std::error_code ignored;
+    const fs::file_status there = fs::status(final_, ignored);
+    if (fs::exists(there) && !fs::is_regular_file(there)) { // renaming would put a file in a device's place
+        errno = fs::is_directory(there) ? EISDIR : EEXIST;
+        return;
+    }
+    file_ = std::fopen(partial_.c_str(), "wb");
+    opened_ = file_ != nullptr;
+}
+
+PartialFile::~PartialFile() {
+    if (file_) {
+        std::fclose(file_);
+    }
+    if (!committed_ && opened_) {
+        std::error_code ignored;
+        fs::remove(partial_, ignored);
+    }
+}
+
+bool PartialFile::extend(uint64_t bytes) {
+    if (std::fflush(file_) != 0) {
+        return false;
+    }
+    std::error_code failed;
+    fs::resize_file(partial_, bytes, failed);
+    errno = failed.value();
+    return !failed;
+}
+
+bool PartialFile::commit() {
+    bool ok = std::fflush(file_) == 0;
+#ifndef _WIN32
+    ok = ok && fsync(fileno(file_)) == 0;
+#endif
+    ok = std::fclose(std::exchange(file_, nullptr)) == 0 && ok;
+    if (!ok) {
+        return false;
+    }
+    std::error_code failed;
+    fs::rename(partial_, final_, failed);
+    committed_ = !failed;
+    errno = failed.value();
+    return committed_;
+}
+
+} // namespace ternion
