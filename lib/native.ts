@@ -232,6 +232,8 @@ export interface Addon {
   onLog(level: number, callback: ((level: number, line: string) => void) | null): void;
   /** Writes a GGUF of random weights; resolves to its size in bytes. */
   synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
+  /** Quantises a model. Rejects with ERR_INVALID_ARG, ERR_MODEL_UNSUPPORTED (not ternary, rounded before), ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_IO or ERR_ABORTED. */
+  quantize(options: NativeQuantizeOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeQuantization>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
   /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */
@@ -251,6 +253,37 @@ export interface NativeTensorHealth {
   readonly zeroScales: number;
   /** False for a type whose blocks are not known here. */
   readonly checked: boolean;
+}
+
+export interface NativeQuantizeOptions {
+  /** The parts of the model, the first one first. */
+  readonly inputs: readonly string[];
+  readonly output: string;
+  /** llama.cpp's name of a mixture, STQ1_0 or COPY. */
+  readonly type: string;
+  /** ggml's names of types; empty = llama.cpp's choice. */
+  readonly embedding: string;
+  readonly head: string;
+  /** A path, empty = none. */
+  readonly imatrix: string;
+  readonly allowRequantize: boolean;
+  /** Relative error from which on weights are not ternary. */
+  readonly mostTernaryError: number;
+  /** 0 = one per physical core. */
+  readonly threads: number;
+}
+
+export interface NativeQuantization {
+  readonly bytes: number;
+  readonly relativeError: number;
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly from: string;
+    readonly to: string;
+    readonly bytes: number;
+    readonly relativeError: number;
+    readonly lossless: boolean;
+  }[];
 }
 
 export interface NativeSynthOptions {

@@ -7,6 +7,8 @@ import type { ChatOptions, GenerateOptions } from './generation.js';
 import type { LoadOptions } from './load.js';
 import type { Message, TextPart } from './message.js';
 import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
+import { tensorTypes } from './gguf/shape.js';
+import type { QuantizeOptions } from './gguf/quantize.js';
 import { kvTypes } from './kv.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
@@ -51,6 +53,8 @@ const signal = z.custom<AbortSignal>(
   (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
   { error: 'an AbortSignal' },
 );
+
+const onProgress = z.custom<(fraction: number) => void>((value) => typeof value === 'function', { error: 'a function' });
 
 const samplingShape: Shape<Sampling> = {
   temperature: optional(atLeast0),
@@ -174,9 +178,18 @@ const loadOptions = bag<LoadOptions>({
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   mmap: optional(boolean),
-  onProgress: optional(
-    z.custom<NonNullable<LoadOptions['onProgress']>>((value) => typeof value === 'function', { error: 'a function' }),
-  ),
+  onProgress: optional(onProgress),
+  signal: optional(signal),
+});
+
+const quantizeOptions = bag<QuantizeOptions>({
+  embedding: optional(oneOf(tensorTypes)),
+  head: optional(oneOf(tensorTypes)),
+  imatrix: optional(nonEmpty),
+  force: optional(boolean),
+  allowRequantize: optional(boolean),
+  threads: optional(intFrom(1, 512)),
+  onProgress: optional(onProgress),
   signal: optional(signal),
 });
 
@@ -201,6 +214,7 @@ export const read = {
   detokenizeOptions: (value: unknown): DetokenizeOptions => check('model.detokenize', 'options', detokenizeOptions, value ?? {}),
   renderOptions: (value: unknown): RenderOptions => check('model.render', 'options', renderOptions, value ?? {}),
   embedOptions: (value: unknown): EmbedOptions => check('model.embed', 'options', embedOptions, value ?? {}),
+  quantizeOptions: (value: unknown): QuantizeOptions => check('quantize', 'options', quantizeOptions, value ?? {}),
   logitsOptions: (value: unknown): LogitsOptions => check('model.logits', 'options', logitsOptions, value ?? {}),
   text: (call: string, argument: string, value: unknown): string => check(call, argument, string, value),
   texts: (call: string, value: unknown): readonly string[] => check(call, 'texts', texts, value),

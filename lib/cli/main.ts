@@ -11,6 +11,7 @@ import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
+import { quantize } from './quantize.js';
 import { synth } from './synth.js';
 
 interface Command {
@@ -18,7 +19,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare, bench };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, quantize, perplexity, compare, bench };
 
 const usage = `ternion COMMAND [options]
 
@@ -29,6 +30,7 @@ const usage = `ternion COMMAND [options]
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids
   synth PRESET FILE   a GGUF of random weights in a model's true shape
+  quantize IN OUT TYPE    a GGUF with its weights in a smaller type
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs

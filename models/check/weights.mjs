@@ -33,6 +33,23 @@ const decoders = {
     }
     return weights;
   },
+  // 64 groups of four weights, 16 apart in runs of 64: slots of 4 bits, 64 signs, a half-precision scale. kernels/formats/stq1_0.h
+  stq1_0(bytes, n) {
+    const weights = new Float32Array(n);
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    for (let block = 0; block < n / BLOCK; block++) {
+      const at = block * 42;
+      const scale = half(view.getUint16(at + 40, true));
+      for (let group = 0; group < 64; group++) {
+        const slot = (bytes[at + (group >> 1)] >> (4 * (group & 1))) & 15;
+        const first = (bytes[at + 32 + (group >> 3)] >> (group & 7)) & 1 ? -1 : 1;
+        const signs = [first, slot & 1 ? -first : first, slot & 2 ? -first : first];
+        signs.splice(slot >> 2, 0, 0);
+        signs.forEach((sign, lane) => (weights[block * BLOCK + (group >> 4) * 64 + (group & 15) + 16 * lane] = scale * sign));
+      }
+    }
+    return weights;
+  },
 };
 
 /** Name → weights, of the tensors whose type is `type`. */

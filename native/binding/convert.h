@@ -8,17 +8,20 @@
 #include "engine/gguf_file.h"
 #include "engine/gguf_synth.h"
 #include "engine/gguf_verify.h"
+#include "engine/quantize.h"
 
 namespace ternion::binding {
 
 EngineOptions read_load_options(napi_env env, napi_value object);
 SynthOptions read_synth_options(napi_env env, napi_value object);
+QuantizeOptions read_quantize_options(napi_env env, napi_value object);
 GenerateRequest read_request(napi_env env, napi_value object);
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 
 napi_value make(napi_env env, const DeviceList & list);
 napi_value make(napi_env env, const GgufFile & file);
 napi_value make(napi_env env, const std::vector<TensorHealth> & tensors);
+napi_value make(napi_env env, const QuantizeReport & report);
 napi_value make(napi_env env, const ModelInfo & info);
 napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const std::vector<Event> & events);
