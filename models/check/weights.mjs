@@ -86,28 +86,3 @@ export async function lossOf(packed, twin) {
   }
   return worst;
 }
-
-/**
- * How far a file's F16 matrices are from what STQ1_0 can hold: in each block of 256 one scale, in each group of four
- * weights (i, i+16, i+32, i+48 of a run of 64) one zero. 0 is lossless.
- */
-export async function lossAsSherry(path) {
-  let worst = 0;
-  let matrices = 0;
-  for (const [name, weights] of await weightsOf(path, 'f16')) {
-    if (!name.startsWith('blk.')) continue;
-    matrices++;
-    for (let block = 0; block < weights.length; block += BLOCK) {
-      let scale = 0;
-      for (let i = 0; i < BLOCK; i++) scale = Math.max(scale, Math.abs(weights[block + i]));
-      for (let run = block; run < block + BLOCK; run += 64) {
-        for (let i = run; i < run + 16; i++) {
-          const group = [0, 16, 32, 48].map((step) => Math.abs(weights[i + step]) / scale).sort((a, b) => a - b);
-          worst = Math.max(worst, group[0], 1 - group[1]);
-        }
-      }
-    }
-  }
-  if (matrices === 0) throw new Error(`${path} has no F16 matrix`);
-  return worst;
-}

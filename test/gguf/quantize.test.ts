@@ -17,7 +17,8 @@ const file = (name: string) => join(folder, name);
 const dense = file('dense.gguf'); // random weights, F16, with a head of its own
 const mixture = file('mixture.gguf');
 const imatrix = file('model.imatrix');
-const sherry = 'models/tern-5m-sherry-f16.gguf';
+const shipped = 'models/tern-5m-sherry-stq1_0.gguf';
+const sherry = file('sherry-f16.gguf'); // its weights as floats
 const ternary = 'models/tern-5m-tq2_0.gguf';
 
 const shape: Shape = {
@@ -26,6 +27,7 @@ const shape: Shape = {
 
 beforeAll(async () => {
   const types = { matrices: 'f16', embedding: 'f16' } as const;
+  await quantize(shipped, sherry, 'F16');
   await synthesize(dense, shape, { types });
   await synthesize(mixture, { ...shape, architecture: 'qwen3moe', layers: 1, experts: { count: 8, used: 2, feedForward: 256 } }, { types });
   await writeImatrix(imatrix, dense);
@@ -127,6 +129,7 @@ describe('ternary weights', () => {
     expect(matrices.length).toBeGreaterThan(10);
     for (const tensor of matrices) expect(tensor).toMatchObject({ from: 'f16', lossless: true, relativeError: 0 });
     expect(await blocks(out, 'stq1_0')).toEqual(await blocks(sherry, 'f16'));
+    expect(await blocks(out, 'stq1_0')).toEqual(await blocks(shipped, 'stq1_0'));
     const { metadata } = await inspect(out);
     expect(metadata.find(({ key }) => key === 'general.stq1_0.layout')?.value).toBe('stride16');
     expect(metadata.find(({ key }) => key === 'general.file_type')?.value).toBe(42);
