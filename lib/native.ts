@@ -5,7 +5,7 @@
  * A call that can fail later rejects with a {@link NativeFailure}; a call with a wrong argument type throws a TypeError,
  * which means a bug in `lib/`. No function blocks the event loop for longer than copying its arguments takes.
  */
-import type { NativeImportOptions, NativeImported, NativeSynthOptions } from './gguf/native.js';
+import type { NativeImportOptions, NativeImported, NativeQuantization, NativeQuantizeOptions, NativeSynthOptions } from './gguf/native.js';
 
 /** What a rejected native promise, or an `error` event, carries. `code` is one of `errors.ts`. */
 export interface NativeFailure {
@@ -240,6 +240,8 @@ export interface Addon {
   synthesize(options: NativeSynthOptions, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
   /** Writes another program's ternary model as a GGUF that llama.cpp reads. */
   importModel(options: NativeImportOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeImported>;
+  /** Quantises a model. Rejects with ERR_INVALID_ARG, ERR_MODEL_UNSUPPORTED (not ternary, rounded before), ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_IO or ERR_ABORTED. */
+  quantize(options: NativeQuantizeOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeQuantization>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
   /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */

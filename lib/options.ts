@@ -8,6 +8,8 @@ import type { ImportOptions } from './gguf/import.js';
 import type { LoadOptions } from './load.js';
 import type { Message, TextPart } from './message.js';
 import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
+import { tensorTypes } from './gguf/shape.js';
+import type { QuantizeOptions } from './gguf/quantize.js';
 import { kvTypes } from './kv.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
@@ -191,6 +193,17 @@ const importOptions = bag<ImportOptions>({
   signal: optional(signal),
 });
 
+const quantizeOptions = bag<QuantizeOptions>({
+  embedding: optional(oneOf(tensorTypes)),
+  head: optional(oneOf(tensorTypes)),
+  imatrix: optional(nonEmpty),
+  force: optional(boolean),
+  allowRequantize: optional(boolean),
+  threads: optional(intFrom(1, 512)),
+  onProgress: optional(onProgress),
+  signal: optional(signal),
+});
+
 const tokenizeOptions = bag<TokenizeOptions>({ special: optional(boolean), bos: optional(boolean) });
 const detokenizeOptions = bag<DetokenizeOptions>({ special: optional(boolean) });
 const renderOptions = bag<RenderOptions>({ reasoning: optional(oneOf(['on', 'off'])) });
@@ -213,6 +226,7 @@ export const read = {
   detokenizeOptions: (value: unknown): DetokenizeOptions => check('model.detokenize', 'options', detokenizeOptions, value ?? {}),
   renderOptions: (value: unknown): RenderOptions => check('model.render', 'options', renderOptions, value ?? {}),
   embedOptions: (value: unknown): EmbedOptions => check('model.embed', 'options', embedOptions, value ?? {}),
+  quantizeOptions: (value: unknown): QuantizeOptions => check('quantize', 'options', quantizeOptions, value ?? {}),
   logitsOptions: (value: unknown): LogitsOptions => check('model.logits', 'options', logitsOptions, value ?? {}),
   text: (call: string, argument: string, value: unknown): string => check(call, argument, string, value),
   texts: (call: string, value: unknown): readonly string[] => check(call, 'texts', texts, value),

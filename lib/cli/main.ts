@@ -12,6 +12,7 @@ import { generate } from './generate.js';
 import { importCommand } from './import.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
+import { quantize } from './quantize.js';
 import { synth } from './synth.js';
 
 interface Command {
@@ -19,7 +20,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, perplexity, compare, bench };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench };
 
 const usage = `ternion COMMAND [options]
 
@@ -31,6 +32,7 @@ const usage = `ternion COMMAND [options]
   tokenize TEXT       token ids
   synth PRESET FILE   a GGUF of random weights in a model's true shape
   import IN OUT       a ternary model of another program as a GGUF file
+  quantize IN OUT TYPE    a GGUF with its weights in a smaller type
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs

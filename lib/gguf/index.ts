@@ -9,6 +9,8 @@ export { lint } from './lint.js';
 export type { Finding } from './lint.js';
 export { presets } from './presets.js';
 export type { Preset, PresetName } from './presets.js';
+export { quantize, quantizeTypes } from './quantize.js';
+export type { Quantization, QuantizedTensor, QuantizeOptions, QuantizeType } from './quantize.js';
 export { tensorTypes } from './shape.js';
 export type { Architecture, Shape, TensorType, Types } from './shape.js';
 export { verify } from './verify.js';

@@ -49,3 +49,34 @@ export type NativeSynthValue =
   | { readonly key: string; readonly type: 'u32' | 'f32'; readonly value: number }
   | { readonly key: string; readonly type: 'str'; readonly value: string }
   | { readonly key: string; readonly type: 'i32s'; readonly value: Int32Array };
+
+export interface NativeQuantizeOptions {
+  /** The parts of the model, the first one first. */
+  readonly inputs: readonly string[];
+  readonly output: string;
+  /** llama.cpp's name of a mixture, STQ1_0 or COPY. */
+  readonly type: string;
+  /** ggml's names of types; empty = llama.cpp's choice. */
+  readonly embedding: string;
+  readonly head: string;
+  /** A path, empty = none. */
+  readonly imatrix: string;
+  readonly allowRequantize: boolean;
+  /** Relative error from which on weights are not ternary. */
+  readonly mostTernaryError: number;
+  /** 0 = one per physical core. */
+  readonly threads: number;
+}
+
+export interface NativeQuantization {
+  readonly bytes: number;
+  readonly relativeError: number;
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly from: string;
+    readonly to: string;
+    readonly bytes: number;
+    readonly relativeError: number;
+    readonly lossless: boolean;
+  }[];
+}

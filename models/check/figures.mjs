@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { ROOT, WORK } from '../../scripts/run.mjs';
 import { answersOf } from './answers.mjs';
 import { acceptanceOf, batchVarianceOf, greedyOf, perplexityOf } from './predictions.mjs';
-import { lossAsSherry, lossOf } from './weights.mjs';
+import { lossOf } from './weights.mjs';
 
 const MODELS = join(ROOT, 'models');
 const HELDOUT = join(MODELS, 'recipe', 'heldout');
@@ -40,7 +40,6 @@ export const FIGURES = {
   },
   sameTextAsUpstream: { of: sameTextAsUpstream, agrees: (a) => a === true },
   lossAgainstTwin: { of: (name) => lossOf(file(name), file(name.replace('tq2_0', 'f16'))), agrees: (a) => a === 0 },
-  lossAsStq1: { of: (name) => lossAsSherry(file(name)), agrees: (a) => a < 1e-4 },
   leastUsedExpert: {
     of: () => {
       const layers = execFileSync(join(BIN, 'mixture_test'), { cwd: ROOT, encoding: 'utf8' });

@@ -33,6 +33,23 @@ const decoders = {
     }
     return weights;
   },
+  // 64 groups of four weights, 16 apart in runs of 64: slots of 4 bits, 64 signs, a half-precision scale. kernels/formats/stq1_0.h
+  stq1_0(bytes, n) {
+    const weights = new Float32Array(n);
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    for (let block = 0; block < n / BLOCK; block++) {
+      const at = block * 42;
+      const scale = half(view.getUint16(at + 40, true));
+      for (let group = 0; group < 64; group++) {
+        const slot = (bytes[at + (group >> 1)] >> (4 * (group & 1))) & 15;
+        const first = (bytes[at + 32 + (group >> 3)] >> (group & 7)) & 1 ? -1 : 1;
+        const signs = [first, slot & 1 ? -first : first, slot & 2 ? -first : first];
+        signs.splice(slot >> 2, 0, 0);
+        signs.forEach((sign, lane) => (weights[block * BLOCK + (group >> 4) * 64 + (group & 15) + 16 * lane] = scale * sign));
+      }
+    }
+    return weights;
+  },
 };
 
 /** Name → weights, of the tensors whose type is `type`. */
@@ -67,30 +84,5 @@ export async function lossOf(packed, twin) {
     }
     worst = Math.max(worst, difference / largest);
   }
-  return worst;
-}
-
-/**
- * How far a file's F16 matrices are from what STQ1_0 can hold: in each block of 256 one scale, in each group of four
- * weights (i, i+16, i+32, i+48 of a run of 64) one zero. 0 is lossless.
- */
-export async function lossAsSherry(path) {
-  let worst = 0;
-  let matrices = 0;
-  for (const [name, weights] of await weightsOf(path, 'f16')) {
-    if (!name.startsWith('blk.')) continue;
-    matrices++;
-    for (let block = 0; block < weights.length; block += BLOCK) {
-      let scale = 0;
-      for (let i = 0; i < BLOCK; i++) scale = Math.max(scale, Math.abs(weights[block + i]));
-      for (let run = block; run < block + BLOCK; run += 64) {
-        for (let i = run; i < run + 16; i++) {
-          const group = [0, 16, 32, 48].map((step) => Math.abs(weights[i + step]) / scale).sort((a, b) => a - b);
-          worst = Math.max(worst, group[0], 1 - group[1]);
-        }
-      }
-    }
-  }
-  if (matrices === 0) throw new Error(`${path} has no F16 matrix`);
   return worst;
 }

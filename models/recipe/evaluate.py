@@ -19,7 +19,7 @@ import corpus
 import formal
 import tasks
 from members import MEMBERS
-from export import HERE, library, load, read
+from export import HERE, float_file, library, load, read
 from generate import Session, decode
 from model import effective
 from tokenizer import Tokenizer
@@ -132,7 +132,7 @@ def main():
     a.add_argument("--out", type=Path, default=HERE / "out")
     a.add_argument("--gguf-py", type=Path)
     a.add_argument("--member", choices=MEMBERS, default="dense")
-    a.add_argument("--file", type=Path, help="the GGUF file to measure after the checkpoint (default: the member's first)")
+    a.add_argument("--file", type=Path, help="the GGUF file to measure after the checkpoint (default: the member's first, or the F16 one that it was made of)")
     a.add_argument("--threads", type=int, default=os.cpu_count())
     a.add_argument("--count", type=int, default=100, help="cases per kind")
     a.add_argument("--rows", type=int, default=64, help="rows of 2048 for the perplexity")
@@ -142,7 +142,8 @@ def main():
     a.add_argument("--show", type=int, default=0, help="wrong answers to show per kind")
     a.add_argument("--write-heldout", action="store_true", help="write recipe/heldout, which tests read (member dense)")
     o = a.parse_args()
-    o.file = o.file or HERE.parent / list(MEMBERS[o.member].files.values())[0]
+    kind, name = next(iter(MEMBERS[o.member].files.items()))
+    o.file = o.file or (float_file(o.out, o.member) if kind == "STQ1_0" else HERE.parent / name)
     torch.set_num_threads(o.threads)
     tok = Tokenizer.load(o.out / "tokenizer.json")
     enc = corpus.Encoder(tok)

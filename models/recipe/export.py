@@ -1,14 +1,17 @@
 """Writes a member's checkpoint as GGUF files.
 
 TQ2_0: ternary matrices (lossless) with the tied embedding in Q8_0. F16: the same matrices, equally exact, with the
-embedding in F16. Q8_0: all of them in Q8_0. Norms and routers are F32 everywhere.
+embedding in F16. Q8_0: all of them in Q8_0. STQ1_0: `ternion quantize` makes it (lossless, with the embedding in Q8_0) of an
+F16 file, which stays in the folder of the checkpoints. Norms and routers are F32 everywhere.
 
 The GGUF library is the one of the llama.cpp source: --gguf-py, or the source named by
 TERNION_LLAMA_SOURCE, or the repository's own copy under vendor/llama.
 """
 import argparse
 import hashlib
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +105,20 @@ def write(gguf, shape, params, tok, template, path, member, kind):
     w.close()
 
 
+def quantize(source, target, kind):
+    """As `ternion quantize` does. What is ternary must not change."""
+    command = ["node", ROOT / "dist/cli/main.js", "quantize", source, target, kind, "--embedding", "q8_0", "--json"]
+    tensors = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["tensors"]
+    lossy = [t["name"] for t in tensors if t["to"] == kind.lower() and not t["lossless"]]
+    if lossy or not any(t["to"] == kind.lower() for t in tensors):
+        raise SystemExit(f"{target.name} is not lossless in {kind}: {', '.join(lossy) or 'no matrix of that type'}")
+
+
+def float_file(out, member):
+    """Of a member whose own type gguf-py does not know."""
+    return out / f"{member}-f16.gguf"
+
+
 def read(gguf, path):
     """Shape and float32 weights as the file holds them."""
     r = gguf.GGUFReader(str(path))
@@ -134,7 +151,12 @@ def main():
     for kind, name in member.files.items():
         file = o.to / name
         tmp = file.with_suffix(".tmp")
-        write(gguf, shape, params, tok, template, tmp, member, kind)
+        if kind == "STQ1_0":
+            source = float_file(o.out, o.member)
+            write(gguf, shape, params, tok, template, source, member, "F16")
+            quantize(source, tmp, kind)
+        else:
+            write(gguf, shape, params, tok, template, tmp, member, kind)
         os.replace(tmp, file)
         data = file.read_bytes()
         print(f"{file.name}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}, step {c['step']} of {c['steps']}, "

@@ -16,6 +16,9 @@ if [ -n "$missing" ]; then
   echo "missing Debian packages:$missing" >&2
   exit 1
 fi
+case " ${MEMBERS:-sherry} " in *" sherry "*)
+  if [ ! -f ../../dist/cli/main.js ]; then echo "Sherry is packed by ternion itself: run npm run build first" >&2; exit 1; fi ;;
+esac
 # Large tensors come and go every step; without these each one is mapped and cleared anew.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=67108864
 export OMP_NUM_THREADS="$THREADS" PYTHONDONTWRITEBYTECODE=1

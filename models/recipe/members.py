@@ -36,7 +36,7 @@ MEMBERS = {
         "Tern 5M Sherry", "The ternary llama with one zero in every four weights (Sherry), for STQ1_0", Shape(weights="sherry"),
         [("long", 350, 200), ("finish", 200, 400)],
         [(0, 0.05), (20, 0.4), (250, 0.4), (600, 0.0)],
-        {"F16": "tern-5m-sherry-f16.gguf"}, start="dense"),
+        {"STQ1_0": "tern-5m-sherry-stq1_0.gguf"}, start="dense"),
     "moe": Member(
         "Tern MoE 6M", "A small ternary mixture of 16 experts trained on generated tales and tasks",
         Shape(layers=4, ff=512, kv_heads=2, experts=16, experts_used=2, expert_ff=256, dense_lead=3),

@@ -150,6 +150,15 @@ napi_value import_file(napi_env env, const Call & call) {
         [](napi_env e, const ImportReport & report) { return make(e, report); });
 }
 
+napi_value quantize_file(napi_env env, const Call & call) {
+    QuantizeOptions options = read_quantize_options(env, call[0]);
+    const std::string path = options.output;
+    return start_task(
+        env, call[1], path,
+        [options = std::move(options)](const auto & report, const std::atomic<bool> & cancel) { return quantize(options, report, cancel); },
+        [](napi_env e, const QuantizeReport & report) { return make(e, report); });
+}
+
 napi_value verify(napi_env env, const Call & call) {
     auto path = to_string(env, call[0]);
     return start_task(
@@ -242,6 +251,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "load", make_function(env, "load", guarded<load>));
     set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
     set(env, exports, "importModel", make_function(env, "importModel", guarded<import_file>));
+    set(env, exports, "quantize", make_function(env, "quantize", guarded<quantize_file>));
     set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
     set(env, exports, "readBandwidth", make_function(env, "readBandwidth", guarded<measure_read_bandwidth>));
     set(env, exports, "stop", make_function(env, "stop", guarded<stop>));

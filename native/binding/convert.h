@@ -9,12 +9,14 @@
 #include "engine/gguf_synth.h"
 #include "engine/gguf_verify.h"
 #include "engine/import.h"
+#include "engine/quantize.h"
 
 namespace ternion::binding {
 
 EngineOptions read_load_options(napi_env env, napi_value object);
 SynthOptions read_synth_options(napi_env env, napi_value object);
 ImportOptions read_import_options(napi_env env, napi_value object);
+QuantizeOptions read_quantize_options(napi_env env, napi_value object);
 GenerateRequest read_request(napi_env env, napi_value object);
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 
@@ -22,6 +24,7 @@ napi_value make(napi_env env, const DeviceList & list);
 napi_value make(napi_env env, const GgufFile & file);
 napi_value make(napi_env env, const std::vector<TensorHealth> & tensors);
 napi_value make(napi_env env, const ImportReport & report);
+napi_value make(napi_env env, const QuantizeReport & report);
 napi_value make(napi_env env, const ModelInfo & info);
 napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const std::vector<Event> & events);

@@ -139,6 +139,21 @@ ImportOptions read_import_options(napi_env env, napi_value object) {
     return {in.string("input"), in.string("output"), in.string("type"), in.string("tokenizer"), in.string("embedding")};
 }
 
+QuantizeOptions read_quantize_options(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    QuantizeOptions options;
+    options.inputs = in.strings("inputs");
+    options.output = in.string("output");
+    options.type = in.string("type");
+    options.embedding = in.string("embedding");
+    options.head = in.string("head");
+    options.imatrix = in.string("imatrix");
+    options.allow_requantize = in.boolean("allowRequantize");
+    options.most_ternary_error = to_number(env, in["mostTernaryError"]);
+    options.threads = in.integer<int32_t>("threads");
+    return options;
+}
+
 GenerateRequest read_request(napi_env env, napi_value object) {
     const Reader in{env, object};
     GenerateRequest request;

@@ -171,6 +171,23 @@ napi_value make(napi_env env, const ImportReport & report) {
     return out;
 }
 
+napi_value make(napi_env env, const QuantizeReport & report) {
+    napi_value out = make_object(env);
+    set(env, out, "bytes", number(report.bytes));
+    set(env, out, "relativeError", report.relative_error);
+    set(env, out, "tensors", make_list(env, report.tensors, [&](const QuantizedTensor & tensor) {
+            napi_value item = make_object(env);
+            set(env, item, "name", tensor.name);
+            set(env, item, "from", tensor.from);
+            set(env, item, "to", tensor.to);
+            set(env, item, "bytes", number(tensor.bytes));
+            set(env, item, "relativeError", tensor.relative_error);
+            set(env, item, "lossless", make_bool(env, tensor.lossless));
+            return item;
+        }));
+    return out;
+}
+
 napi_value make(napi_env env, const GgufFile & file) {
     napi_value out = make_object(env);
     set(env, out, "version", number(file.version));

@@ -151,7 +151,7 @@ class Writer {
 
 /// That writing the output, or its temporary file, would not destroy what is read.
 Result<bool> check_paths(const ImportOptions & options) {
-    for (const std::string & written : {options.output, PartialFile::temporary_name(options.output)}) {
+    for (const std::string & written : {options.output, PartialFile::partial_name(options.output)}) {
         for (const std::string & used : {options.input, options.tokenizer}) {
             std::error_code none;
             if (!used.empty() && fs::equivalent(written, used, none)) {

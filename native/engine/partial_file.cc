@@ -13,24 +13,33 @@ namespace ternion {
 
 namespace fs = std::filesystem;
 
-PartialFile::PartialFile(std::string path)
-    : final_(std::move(path)), partial_(temporary_name(final_)), file_(std::fopen(partial_.c_str(), "wb")), ever_opened_(file_ != nullptr) {}
+PartialFile::PartialFile(std::string path) : final_(std::move(path)), partial_(partial_name(final_)) {
+    std::error_code ignored;
+    const fs::file_status there = fs::status(final_, ignored);
+    if (fs::exists(there) && !fs::is_regular_file(there)) { // renaming would put a file in a device's place
+        errno = fs::is_directory(there) ? EISDIR : EEXIST;
+        return;
+    }
+    file_ = std::fopen(partial_.c_str(), "wb");
+    opened_ = file_ != nullptr;
+}
 
 PartialFile::~PartialFile() {
     if (file_) {
         std::fclose(file_);
     }
-    if (!committed_ && ever_opened_) {
+    if (!committed_ && opened_) {
         std::error_code ignored;
         fs::remove(partial_, ignored);
     }
 }
 
 bool PartialFile::extend(uint64_t bytes) {
-    std::error_code failed;
-    if (std::fflush(file_) == 0) {
-        fs::resize_file(partial_, bytes, failed);
+    if (std::fflush(file_) != 0) {
+        return false;
     }
+    std::error_code failed;
+    fs::resize_file(partial_, bytes, failed);
     errno = failed.value();
     return !failed;
 }

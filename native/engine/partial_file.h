@@ -1,4 +1,4 @@
-// A file that appears under its name only when it is whole.
+// A file that appears under its name when it is whole.
 #pragma once
 
 #include "error.h"
@@ -9,31 +9,30 @@
 
 namespace ternion {
 
-/// Written under a temporary name beside the final one; removed unless it was committed. One thread at a time.
+/// A file under a temporary name beside its own, removed unless it was committed. Failed calls leave the reason in errno.
 class PartialFile {
   public:
+    /// Opens the temporary file; get() is null if that fails, or if something other than a file stands under the name.
     explicit PartialFile(std::string path);
     ~PartialFile();
     PartialFile(const PartialFile &) = delete;
     PartialFile & operator=(const PartialFile &) = delete;
 
-    /// Null if it could not be opened; errno says why, as after every call below that returns false.
     FILE * get() const { return file_; }
     bool write(const void * data, size_t bytes) const { return std::fwrite(data, 1, bytes, file_) == bytes; }
 
     /// Grows the file to `bytes` without writing.
     bool extend(uint64_t bytes);
-
     /// On disk, and under its name.
     bool commit();
 
-    /// The name that a file for `path` is written under.
-    static std::string temporary_name(const std::string & path) { return path + ".partial"; }
+    /// The temporary name that a file called `path` has until then.
+    static std::string partial_name(const std::string & path) { return path + ".partial"; }
 
   private:
-    std::string final_, partial_;
-    FILE * file_;
-    bool ever_opened_;
+    const std::string final_, partial_;
+    FILE * file_ = nullptr;
+    bool opened_ = false;
     bool committed_ = false;
 };
 

@@ -27,5 +27,5 @@ describe.each(Object.entries(family))('%s', (name, figures) => {
 });
 
 test('Sherry predicts nearly as well as the dense model', () => {
-  expect((family['tern-5m-sherry-f16.gguf'] as { perplexity: number }).perplexity).toBeLessThan(1.08 * (family['tern-5m-tq2_0.gguf'] as { perplexity: number }).perplexity);
+  expect((family['tern-5m-sherry-stq1_0.gguf'] as { perplexity: number }).perplexity).toBeLessThan(1.08 * (family['tern-5m-tq2_0.gguf'] as { perplexity: number }).perplexity);
 });
