@@ -76,7 +76,7 @@ ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
     }
     Buffer & b = contents(buffer);
     try {
-        tensor->extra = static_cast<ggml::cpu::tensor_traits *>(&b.tensors.emplace_back(loading->kernels(), format, tensor));
+        tensor->extra = static_cast<ggml::cpu::tensor_traits *>(&b.tensors.emplace_back(loading->kernels(), format, tensor, buffer->size <= last_level_cache() / 2));
         PackedEntry entry = entry_of(tensor, format, loading->kernels(), b.weights->memory->data());
         if (b.weights->stored && std::find(b.stored.begin(), b.stored.end(), entry) == b.stored.end()) {
             // Another model's after all. No weight has been set yet: the loader makes all tensors first.

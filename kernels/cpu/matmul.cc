@@ -69,14 +69,16 @@ bool is_coded(Layout layout) {
     return layout == Layout::sherry || layout == Layout::nibbles;
 }
 
-const CodedKernels * lookup_kernels(const Kernels & kernels, const PackedMatrix & matrix) {
-    return is_coded(matrix.layout) && kernels.stq1_0->table_bytes > 0 ? kernels.stq1_0 : nullptr;
+// Looking up sums takes the least instructions, but keeps tables in the caches that weights stream through.
+const CodedKernels * lookup_kernels(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products) {
+    const bool better = !kernels.stq1_0->multiply || (matrix.in_cache && n_products == 1);
+    return is_coded(matrix.layout) && kernels.stq1_0->table_bytes > 0 && better ? kernels.stq1_0 : nullptr;
 }
 
 /// What one column takes up when it is prepared for few products.
 size_t column_bytes(const Kernels & kernels, const PackedMatrix & matrix) {
-    const CodedKernels * coded = lookup_kernels(kernels, matrix);
-    return coded ? TablePlace{matrix.columns / 256, coded->table_bytes, nullptr}.bytes() : panel_place(matrix, 1, nullptr).bytes();
+    const CodedKernels * coded = lookup_kernels(kernels, matrix, 1);
+    return std::max(panel_place(matrix, 1, nullptr).bytes(), coded ? TablePlace{matrix.columns / 256, coded->table_bytes, nullptr}.bytes() : 0);
 }
 
 size_t expanded_bytes(const PackedMatrix & matrix) {
@@ -179,7 +181,7 @@ struct Job {
 
     // The thread's share of the strips of all segments, with no word to the other threads.
     void few_products(const Order & order, Scratch scratch) const {
-        const CodedKernels * coded = lookup_kernels(kernels, matrix);
+        const CodedKernels * coded = lookup_kernels(kernels, matrix, order.largest);
         const size_t per_strip = strip_groups(matrix.layout);
         const size_t n_strips = (n_groups() + per_strip - 1) / per_strip;
         const size_t all = order.n_segments * n_strips;

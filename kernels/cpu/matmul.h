@@ -17,6 +17,8 @@ struct PackedMatrix {
     size_t rows;
     size_t columns;
     size_t count = 1;
+    /// All of the model's weights fit into the last-level cache: then computing bounds a product, not reading.
+    bool in_cache = false;
 };
 
 /// Columns of single-precision numbers that lie anywhere: column j is at [j % n1][j / n1 % n2][j / n1 / n2], strides in bytes.

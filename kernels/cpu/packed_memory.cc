@@ -5,6 +5,7 @@
 
 #ifndef _WIN32
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace ternion::kernels {
@@ -56,5 +57,13 @@ bool PackedMemory::replace_mapping() {
 }
 
 #endif
+
+size_t last_level_cache() {
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    return static_cast<size_t>(std::max<long>({sysconf(_SC_LEVEL3_CACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE), 0}));
+#else
+    return 0;
+#endif
+}
 
 } // namespace ternion::kernels

@@ -41,9 +41,9 @@ Layout layout_of(SourceFormat format, const Kernels & kernels) {
     }
 }
 
-PackedTensor::PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight)
+PackedTensor::PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight, bool in_cache)
     : kernels_(kernels), format_(format), matrix_{layout_of(format, kernels), static_cast<const uint8_t *>(weight->data), static_cast<size_t>(weight->ne[1]),
-                                                  static_cast<size_t>(weight->ne[0]), static_cast<size_t>(weight->ne[2])} {}
+                                                  static_cast<size_t>(weight->ne[0]), static_cast<size_t>(weight->ne[2]), in_cache} {}
 
 bool PackedTensor::work_size(int n_threads, const ggml_tensor * op, size_t & size) {
     if (!takes(op)) {

@@ -22,7 +22,8 @@ Layout layout_of(SourceFormat format, const Kernels & kernels);
 /// It is computed with the kernels that it was packed for. Any thread of ggml's pool.
 class PackedTensor : public ggml::cpu::tensor_traits {
   public:
-    PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight);
+    /// `in_cache`: PackedMatrix says what it means.
+    PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight, bool in_cache);
 
     bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override;
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override;

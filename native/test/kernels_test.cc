@@ -73,7 +73,7 @@ struct Packed {
         for (size_t i = 0; i < m.count; ++i) {
             pack(m.format.source, layout, m.row(i * m.rows), data + i * bytes, m.rows, m.columns, 0, row_groups(m.rows));
         }
-        view = {layout, data, m.rows, m.columns, m.count};
+        view = {layout, data, m.rows, m.columns, m.count, m.columns == 1024}; // both ways of computing STQ1_0
     }
 };
 
