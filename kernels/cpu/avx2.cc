@@ -2,5 +2,5 @@
 #include "avx2.inc"
 
 namespace ternion::kernels {
-const Kernels avx2_kernels = {"avx2", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &scalar_stq1_0};
+const Kernels avx2_kernels = {"avx2", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &scalar_stq1_0, nullptr};
 }

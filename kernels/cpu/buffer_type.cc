@@ -18,12 +18,12 @@ class ExtraBufferType : public ggml::cpu::extra_buffer_type {
   public:
     bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
         const ggml_tensor * weight = op->src[0];
-        SourceFormat format{};
-        if (!PackedTensor::takes(op) || !weight->buffer || weight->buffer->buft != buffer_type() || !source_format(weight, format)) {
+        if (!PackedTensor::takes(op) || !weight->buffer || weight->buffer->buft != buffer_type()) {
             return false;
         }
         // The loader asks with an empty buffer whether weights shall come here; later on they are here.
-        if (weight->buffer->size == 0 && !loading) {
+        SourceFormat format{};
+        if (weight->buffer->size == 0 && (!loading || !source_format(weight, loading->kernels(), format))) {
             return false;
         }
         if (op->op == GGML_OP_MUL_MAT && weight->ne[2] != 1) {
@@ -71,7 +71,7 @@ PackedEntry entry_of(const ggml_tensor * tensor, SourceFormat format, const Kern
 
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
     SourceFormat format{};
-    if (!loading || !source_format(tensor, format)) {
+    if (!loading || !source_format(tensor, loading->kernels(), format)) {
         return GGML_STATUS_FAILED;
     }
     Buffer & b = contents(buffer);
@@ -148,7 +148,7 @@ size_t alignment_of(ggml_backend_buffer_type_t) {
 
 size_t bytes_of(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
     SourceFormat format{};
-    if (!loading || !source_format(tensor, format)) {
+    if (!loading || !source_format(tensor, loading->kernels(), format)) {
         return ggml_nbytes(tensor);
     }
     return packed_bytes(layout_of(format, loading->kernels()), static_cast<size_t>(tensor->ne[1]), static_cast<size_t>(tensor->ne[0])) * static_cast<size_t>(tensor->ne[2]);

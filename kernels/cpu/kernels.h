@@ -19,7 +19,7 @@ struct Panel {
     /// [block][column]: what a code of 1 stands for.
     const float * scales;
     /// [block][column]: what the kernel starts its sum with, since weights are stored with an offset: minus the sum of the
-    /// block's codes times 1 (ternary) or 128 (8-bit).
+    /// block's codes times 1 (ternary) or 128 (8-bit). For 6-bit matrices [block][16][column]: minus 32 times that of 16 codes.
     const int32_t * offsets;
 };
 
@@ -27,6 +27,7 @@ struct Panel {
 /// single precision, block after block, so every kernel gives the same bits but for fused multiply-adds.
 using TernaryKernel = void (*)(const TernaryTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 using ByteKernel = void (*)(const ByteTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
+using SixBitKernel = void (*)(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 
 /// Rounds 256 activations as llama.cpp's Q8_K does: the largest in magnitude becomes -127 or 127, ties to even. `sum` is that of
 /// the codes. A block with a NaN or an infinity gets a scale of NaN.
@@ -65,6 +66,7 @@ struct Kernels {
     Quantise256 quantise256;
     Quantise32 quantise32;
     const CodedKernels * stq1_0;
+    SixBitKernel six_bits; // null: Q6_K stays upstream's
 };
 
 extern const Kernels scalar_kernels;
@@ -75,6 +77,7 @@ extern const Kernels avx_vnni_kernels;     // and AVX-VNNI
 extern const Kernels avx512_vnni_kernels;  // needs AVX-512 F, BW, VL, VNNI
 extern const Kernels avx512_vbmi2_kernels; // and VBMI, VBMI2
 extern const CodedKernels avx512_vbmi2_stq1_0;
+void avx512_six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 #endif
 #if defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_dotprod_kernels; // needs the dot product of ARMv8.2

@@ -62,7 +62,7 @@ size_t order_bytes(const PackedMatrix & matrix, size_t n_products) {
 
 PanelPlace panel_place(const PackedMatrix & matrix, size_t columns, uint8_t * base) {
     const size_t block = tile_columns(matrix.layout);
-    return {columns, matrix.columns / block, block, base};
+    return {columns, matrix.columns / block, block, matrix.layout == Layout::six_bits ? size_t{16} : size_t{1}, base};
 }
 
 bool is_coded(Layout layout) {
@@ -164,6 +164,8 @@ struct Job {
                 kernels.stq1_0->multiply(tiles, n, n_blocks(), panel, result);
             } else if (matrix.layout == Layout::bytes) {
                 kernels.bytes(reinterpret_cast<const ByteTile *>(tiles), n_blocks(), panel, result);
+            } else if (matrix.layout == Layout::six_bits) {
+                kernels.six_bits(reinterpret_cast<const SixBitTile *>(tiles), n_blocks(), panel, result);
             } else if (matrix.layout == Layout::ternary) {
                 kernels.ternary(reinterpret_cast<const TernaryTile *>(tiles), n_blocks(), panel, result);
             } else {

@@ -22,20 +22,22 @@ Routing routing_of(const ggml_tensor * op) {
 
 } // namespace
 
-bool source_format(const ggml_tensor * weight, SourceFormat & format) {
+bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format) {
     switch (weight->type) {
         case GGML_TYPE_TQ1_0:  format = SourceFormat::tq1_0; break;
         case GGML_TYPE_TQ2_0:  format = SourceFormat::tq2_0; break;
         case GGML_TYPE_Q8_0:   format = SourceFormat::q8_0; break;
         case GGML_TYPE_STQ1_0: format = SourceFormat::stq1_0; break;
+        case GGML_TYPE_Q6_K:   format = SourceFormat::q6_k; break;
         default:               return false;
     }
-    return weight->ne[3] == 1;
+    return weight->ne[3] == 1 && (format != SourceFormat::q6_k || kernels.six_bits);
 }
 
 Layout layout_of(SourceFormat format, const Kernels & kernels) {
     switch (format) {
         case SourceFormat::q8_0:   return Layout::bytes;
+        case SourceFormat::q6_k:   return Layout::six_bits;
         case SourceFormat::stq1_0: return kernels.stq1_0->layout;
         default:                   return Layout::ternary;
     }

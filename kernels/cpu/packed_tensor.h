@@ -13,8 +13,8 @@
 
 namespace ternion::kernels {
 
-/// The format of a weight that can be packed; false: it cannot.
-bool source_format(const ggml_tensor * weight, SourceFormat & format);
+/// The format of a weight that can be packed for a set of kernels; false: it cannot.
+bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format);
 
 /// The layout in which a set of kernels takes a format.
 Layout layout_of(SourceFormat format, const Kernels & kernels);

@@ -4,6 +4,20 @@
 
 namespace ternion::kernels {
 
+namespace {
+
+void put_offsets_of_16(const int8_t * codes, int32_t * offsets, size_t stride) {
+    for (size_t j = 0; j < 16; ++j, codes += 16, offsets += stride) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < 16; ++i) {
+            sum += codes[i];
+        }
+        *offsets = -32 * sum;
+    }
+}
+
+} // namespace
+
 void fill_panel(const Kernels & kernels, const PanelPlace & place, void (*order)(int8_t *), const float * const * columns, size_t first, size_t last) {
     const bool ternary = place.block == TernaryTile::columns;
     const int32_t offset = ternary ? -1 : -128;
@@ -14,7 +28,11 @@ void fill_panel(const Kernels & kernels, const PanelPlace & place, void (*order)
             const size_t at = b * place.columns + c;
             int32_t sum = 0;
             (ternary ? kernels.quantise256 : kernels.quantise32)(columns[c] + b * place.block, codes[c], place.scales()[at], sum);
-            place.offsets()[at] = offset * sum;
+            if (place.offsets_per_block == 1) {
+                place.offsets()[at] = offset * sum;
+            } else {
+                put_offsets_of_16(codes[c], place.offsets() + b * 16 * place.columns + c, place.columns);
+            }
             if (order) {
                 order(codes[c]);
             }

@@ -16,12 +16,13 @@ constexpr size_t aligned(size_t bytes) {
 struct PanelPlace {
     size_t columns;
     size_t n_blocks;
-    size_t block; // columns of the matrix that share a scale
+    size_t block;   // columns of the matrix that share a scale
+    size_t offsets_per_block;
     uint8_t * base;
 
     size_t code_bytes() const { return aligned(n_blocks * block * columns); }
     size_t fact_bytes() const { return aligned(n_blocks * columns * 4); }
-    size_t bytes() const { return code_bytes() + 2 * fact_bytes(); }
+    size_t bytes() const { return code_bytes() + (1 + offsets_per_block) * fact_bytes(); }
     int8_t * codes() const { return reinterpret_cast<int8_t *>(base); }
     float * scales() const { return reinterpret_cast<float *>(base + code_bytes()); }
     int32_t * offsets() const { return reinterpret_cast<int32_t *>(base + code_bytes() + fact_bytes()); }

@@ -57,6 +57,34 @@ void bytes(const ByteTile * tiles, size_t n_blocks, const Panel & panel, float (
     product(tiles, n_blocks, panel, out, byte_sum);
 }
 
+int32_t six_bit_sum(const SixBitTile & tile, size_t row, const int8_t * codes, const int32_t * offsets, size_t columns) {
+    int32_t total = 0;
+    for (size_t j = 0; j < 16; ++j) {
+        int32_t sum = offsets[j * columns];
+        for (size_t k = 16 * j; k < 16 * (j + 1); ++k) {
+            const int low = tile.low[k / 8][row][k % 4] >> (k % 8 / 4 * 4) & 15;
+            const int high = tile.high[j][row][k % 4] >> (k % 16 / 4 * 2) & 3;
+            sum += (low | high << 4) * codes[k / 4 * columns * 4 + k % 4];
+        }
+        total += sum * tile.factors[j][row];
+    }
+    return total;
+}
+
+void six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]) {
+    for (size_t c = 0; c < panel.columns; ++c) {
+        for (size_t row = 0; row < tile_rows; ++row) {
+            float total = 0.0f;
+            for (size_t b = 0; b < n_blocks; ++b) {
+                const int8_t * codes = panel.codes + (b * 64 * panel.columns + c) * 4;
+                const int32_t exact = six_bit_sum(tiles[b], row, codes, panel.offsets + b * 16 * panel.columns + c, panel.columns);
+                total += static_cast<float>(exact) * (half_to_float(tiles[b].scales[row]) * panel.scales[b * panel.columns + c]);
+            }
+            out[c][row] = total;
+        }
+    }
+}
+
 // False if there is a NaN or an infinity; else the value of the largest magnitude, the first of several.
 bool largest(const float * values, size_t n, float & value) {
     value = 0.0f;
@@ -118,6 +146,6 @@ void expand_nibbles(const uint8_t * tile, TernaryTile & out) {
 
 const CodedKernels scalar_stq1_0 = {Layout::nibbles, expand_nibbles, nullptr, nullptr, 0, nullptr, nullptr};
 
-const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0};
+const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0, six_bits};
 
 } // namespace ternion::kernels

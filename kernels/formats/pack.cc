@@ -65,6 +65,32 @@ void put_bytes(ByteTile & tile, size_t row, const uint8_t * source) {
     std::memcpy(&tile.scales[row], source, sizeof(uint16_t));
 }
 
+// A block of Q6_K: 128 bytes of low halves, 64 of high bits, 16 factors, the scale. In each half of 128 columns, byte l of 32 of the
+// high bits is for columns l, 32 + l, 64 + l and 96 + l; the low halves of the first two are in the low halves of bytes l and 32 + l.
+void put_q6_k(SixBitTile & tile, size_t row, const uint8_t * block) {
+    const uint8_t * low = block;
+    const uint8_t * high = block + 128;
+    for (auto & columns : tile.low) {
+        std::memset(columns[row], 0, 4);
+    }
+    for (auto & columns : tile.high) {
+        std::memset(columns[row], 0, 4);
+    }
+    for (size_t k = 0; k < 256; ++k) {
+        const size_t half = k / 128, quarter = k % 128 / 32, l = k % 32;
+        const uint8_t four = low[64 * half + 32 * (quarter % 2) + l] >> (4 * (quarter / 2)) & 15;
+        const uint8_t two = high[32 * half + l] >> (2 * quarter) & 3;
+        uint8_t & low_byte = tile.low[k / 8][row][k % 4];
+        uint8_t & high_byte = tile.high[k / 16][row][k % 4];
+        low_byte = static_cast<uint8_t>(low_byte | four << (k % 8 / 4 * 4));
+        high_byte = static_cast<uint8_t>(high_byte | two << (k % 16 / 4 * 2));
+    }
+    for (size_t j = 0; j < 16; ++j) {
+        tile.factors[j][row] = static_cast<int8_t>(block[192 + j]);
+    }
+    tile.scales[row] = half_at(block + 208);
+}
+
 ternion_stq1_0_block stq1_0_at(const uint8_t * source) {
     ternion_stq1_0_block block;
     std::memcpy(&block, source, sizeof(block));
@@ -189,6 +215,15 @@ void unpack(const ByteTile & tile, size_t row, float * out) {
     }
 }
 
+void unpack(const SixBitTile & tile, size_t row, float * out) {
+    const float scale = half_to_float(tile.scales[row]);
+    for (size_t k = 0; k < SixBitTile::columns; ++k) {
+        const int low = tile.low[k / 8][row][k % 4] >> (k % 8 / 4 * 4) & 15;
+        const int high = tile.high[k / 16][row][k % 4] >> (k % 16 / 4 * 2) & 3;
+        out[k] = scale * static_cast<float>(tile.factors[k / 16][row]) * static_cast<float>((low | high << 4) - 32);
+    }
+}
+
 } // namespace
 
 size_t source_row_bytes(SourceFormat format, size_t columns) {
@@ -196,6 +231,7 @@ size_t source_row_bytes(SourceFormat format, size_t columns) {
         case SourceFormat::tq1_0:  return columns / 256 * 54;
         case SourceFormat::tq2_0:  return columns / 256 * 66;
         case SourceFormat::q8_0:   return columns / 32 * 34;
+        case SourceFormat::q6_k:   return columns / 256 * 210;
         case SourceFormat::stq1_0: return columns / 256 * sizeof(ternion_stq1_0_block);
     }
     return 0;
@@ -210,6 +246,7 @@ void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * 
         case SourceFormat::tq1_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 54, put_tq1_0); break;
         case SourceFormat::tq2_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 66, put_tq2_0); break;
         case SourceFormat::q8_0:  pack_tiles<ByteTile>(layout, source, packed, rows, columns, first, last, 34, put_bytes); break;
+        case SourceFormat::q6_k:  pack_tiles<SixBitTile>(layout, source, packed, rows, columns, first, last, 210, put_q6_k); break;
         case SourceFormat::stq1_0:
             if (layout == Layout::sherry) {
                 pack_tiles<SherryTile>(layout, source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_sherry);
@@ -233,6 +270,8 @@ void unpack_row(Layout layout, const uint8_t * packed, size_t rows, size_t colum
             unpack(*reinterpret_cast<const ByteTile *>(tile), i, out);
         } else if (layout == Layout::ternary) {
             unpack(*reinterpret_cast<const TernaryTile *>(tile), i, out);
+        } else if (layout == Layout::six_bits) {
+            unpack(*reinterpret_cast<const SixBitTile *>(tile), i, out);
         } else {
             TernaryTile expanded;
             expand(layout, tile, expanded);

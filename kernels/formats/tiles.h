@@ -25,6 +25,12 @@
 //
 //     nibbles[c][j][row]   group 2 j in the low half, 2 j + 1 in the high one: zero << 2 | b1 << 1 | b0
 //     signs[c][row]        bit i: the sign of group i
+//
+//   SixBitTile: 32 rows x 256 columns, 6720 bytes = 32 blocks of Q6_K
+//
+//     low[t]     columns 8 t … 8 t + 7, rows as in TernaryTile; byte bj: the low four bits of columns 8 t + j and, above them, 8 t + 4 + j
+//     high[u]    columns 16 u … 16 u + 15, as in TernaryTile: the other two bits. A code is the weight plus 32
+//     factors    one whole number per row and 16 columns; the scale of the row is for all of them
 #pragma once
 
 #include <cstddef>
@@ -59,12 +65,20 @@ struct alignas(64) NibbleTile {
     uint16_t scales[tile_rows];
 };
 
-static_assert(sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
+struct alignas(64) SixBitTile {
+    static constexpr size_t columns = 256;
+    uint8_t low[32][tile_rows][4];
+    uint8_t high[16][tile_rows][4];
+    int8_t factors[16][tile_rows];
+    uint16_t scales[tile_rows];
+};
+
+static_assert(sizeof(SixBitTile) == 6720 && sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
 
 /// What a packed matrix consists of, and in which order: a strip of row groups after the other, in each the blocks of columns from
 /// left to right, of each block the tiles of the strip's row groups. So memory is read in one go by a kernel that takes a strip at a
-/// time. `ternary` and `bytes` have strips of one row group, the others of four; the last strip may have fewer.
-enum class Layout : uint8_t { ternary, bytes, sherry, nibbles };
+/// time. `sherry` and `nibbles` have strips of four row groups, the others of one; the last strip may have fewer.
+enum class Layout : uint8_t { ternary, bytes, sherry, nibbles, six_bits };
 
 constexpr size_t tile_bytes(Layout layout) {
     switch (layout) {
@@ -72,12 +86,13 @@ constexpr size_t tile_bytes(Layout layout) {
         case Layout::bytes:   return sizeof(ByteTile);
         case Layout::sherry:  return sizeof(SherryTile);
         case Layout::nibbles: return sizeof(NibbleTile);
+        case Layout::six_bits: return sizeof(SixBitTile);
     }
     return 0;
 }
 
 constexpr size_t strip_groups(Layout layout) {
-    return layout == Layout::ternary || layout == Layout::bytes ? 1 : 4;
+    return layout == Layout::sherry || layout == Layout::nibbles ? 4 : 1;
 }
 
 /// Columns of a tile, which are also those that share a scale of the activations.
