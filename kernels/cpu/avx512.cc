@@ -274,7 +274,7 @@ void quantise32(const float * values, int8_t * codes, float & scale, int32_t & s
 
 } // namespace
 
-const Kernels avx512_vnni_kernels = {"avx512-vnni", ternary, bytes, quantise256, quantise32, &scalar_stq1_0, avx512_six_bits};
+const Kernels avx512_vnni_kernels = {"avx512-vnni", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, avx512_six_bits};
 const Kernels avx512_vbmi2_kernels = {"avx512-vbmi2", ternary, bytes, quantise256, quantise32, &avx512_vbmi2_stq1_0, avx512_six_bits};
 
 } // namespace ternion::kernels

@@ -76,6 +76,7 @@ extern const Kernels avx2_kernels;         // needs AVX2, FMA, F16C
 extern const Kernels avx_vnni_kernels;     // and AVX-VNNI
 extern const Kernels avx512_vnni_kernels;  // needs AVX-512 F, BW, VL, VNNI
 extern const Kernels avx512_vbmi2_kernels; // and VBMI, VBMI2
+extern const CodedKernels avx2_stq1_0;
 extern const CodedKernels avx512_vbmi2_stq1_0;
 void avx512_six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 #endif

@@ -147,16 +147,39 @@ void unpacking_gives_what_the_file_says() {
             if (format.source != SourceFormat::stq1_0) {
                 continue;
             }
-            alignas(64) TernaryTile tile, reference;
-            all[k]->stq1_0->expand(packed.view.data, tile);
-            expand(packed.view.layout, packed.view.data, reference);
-            CHECK(std::memcmp(&tile, &reference, sizeof(tile)) == 0);
+            const size_t bytes = tile_bytes(packed.view.layout);
+            for (size_t at = 0; at < packed_bytes(packed.view.layout, m.rows, m.columns); at += bytes) {
+                alignas(64) TernaryTile tile, reference;
+                all[k]->stq1_0->expand(packed.view.data + at, tile);
+                expand(packed.view.layout, packed.view.data + at, reference);
+                CHECK(std::memcmp(&tile, &reference, sizeof(tile)) == 0);
+            }
         }
     }
 }
 
 // Activations that are whole numbers with a largest magnitude of 127 are rounded to themselves, and a sum of fewer than
 // 2^24 is exact in single precision: with scales of 1 every kernel must give the very integer.
+void check_integers(const Kernels & kernels, const Matrix & m, const std::vector<float> & in, size_t n) {
+    const std::vector<float> out = multiply(kernels, m, in, n);
+    std::vector<float> weights(m.columns);
+    size_t wrong = 0;
+    for (size_t r = 0; r < m.rows; ++r) {
+        ggml_get_type_traits(m.format.type)->to_float(m.row(r), weights.data(), static_cast<int64_t>(m.columns));
+        for (size_t j = 0; j < n; ++j) {
+            int64_t sum = 0;
+            for (size_t k = 0; k < m.columns; ++k) {
+                sum += static_cast<int64_t>(weights[k]) * static_cast<int64_t>(in[j * m.columns + k]);
+            }
+            wrong += out[j * m.rows + r] != static_cast<float>(sum);
+        }
+    }
+    if (wrong) {
+        std::fprintf(stderr, "%s %s: %zu of %zu x %zu wrong (%zu columns)\n", kernels.name, ggml_type_name(m.format.type), wrong, m.rows, n, m.columns);
+    }
+    CHECK(wrong == 0);
+}
+
 void integer_sums_are_exact() {
     for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
         Matrix m = random_matrix(format, rows, columns);
@@ -169,24 +192,41 @@ void integer_sums_are_exact() {
         for (size_t i = 0; i < in.size(); ++i) {
             in[i] = i % 32 == 0 ? 127.0f : static_cast<float>(static_cast<int>(random.next() % 255) - 127);
         }
-        const std::vector<float> out = multiply(kernels, m, in, n);
-        std::vector<float> weights(columns);
-        size_t wrong = 0;
-        for (size_t r = 0; r < rows; ++r) {
-            ggml_get_type_traits(format.type)->to_float(m.row(r), weights.data(), static_cast<int64_t>(columns));
-            for (size_t j = 0; j < n; ++j) {
-                int64_t sum = 0;
-                for (size_t k = 0; k < columns; ++k) {
-                    sum += static_cast<int64_t>(weights[k]) * static_cast<int64_t>(in[j * columns + k]);
+        check_integers(kernels, m, in, n);
+    });
+}
+
+// Sums as large as they can be: weights all alike or of any bits, which in TQ2_0 includes a code of 3 that no quantiser writes,
+// and activations of the largest magnitude, with signs alike, alternating, or those of the first row's weights.
+void the_largest_sums_are_exact() {
+    constexpr size_t rows = 40, columns = 512;
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (const Format & format : formats) {
+        if (format.source == SourceFormat::q6_k) { // beyond what single precision holds exactly
+            continue;
+        }
+        for (const int fill : {0x00, 0x55, 0xaa, 0xff, 0x7f, 0x80, -1}) {
+            Matrix m{format, rows, columns, 1, std::vector<uint8_t>(rows * source_row_bytes(format.source, columns), static_cast<uint8_t>(fill))};
+            if (fill < 0) {
+                ternion::RandomBits(11, "any").fill(m.source.data(), m.source.size());
+            }
+            set_scales(m, [] { return 0x3c00; });
+            std::vector<float> weights(columns);
+            ggml_get_type_traits(format.type)->to_float(m.row(0), weights.data(), columns);
+            for (size_t n = 1; n <= panel_columns + 1; ++n) {
+                std::vector<float> in(columns * n);
+                for (size_t i = 0; i < in.size(); ++i) {
+                    const size_t kind = (n + i / columns) % 5, k = i % columns;
+                    const bool minus = kind == 0 ? false : kind == 1 ? true : kind == 2 ? k % 2 != 0 : (kind == 3) == (weights[k] < 0.0f);
+                    in[i] = minus ? -127.0f : 127.0f;
                 }
-                wrong += out[j * rows + r] != static_cast<float>(sum);
+                for (size_t k = 0; k < count; ++k) {
+                    check_integers(*all[k], m, in, n);
+                }
             }
         }
-        if (wrong) {
-            std::fprintf(stderr, "%s %s: %zu of %zu x %zu wrong (%zu columns)\n", kernels.name, ggml_type_name(format.type), wrong, rows, n, columns);
-        }
-        CHECK(wrong == 0);
-    });
+    }
 }
 
 // Codes, their sum and their scale, bit for bit: ties, both signs of the largest magnitude, numbers near the ends of the range.
@@ -256,8 +296,9 @@ void kernels_agree_with_the_reference() {
     });
 }
 
-// Whether a column is multiplied alone or with others must not show.
+// Whether a column is multiplied alone or with others, by looking up or by multiplying, must not show.
 void columns_do_not_depend_on_their_neighbours() {
+    constexpr size_t rows = 200, columns = 1024, n = 20;
     size_t count = 0;
     const Kernels & kernels = *available_kernels(count)[0];
     for (const Format & format : formats) {
