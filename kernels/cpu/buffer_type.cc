@@ -269,6 +269,10 @@ void install_packed_weights() {
     (void) once;
 }
 
+ggml_backend_buffer_type_t packed_weights_buffer_type() {
+    return buffer_type();
+}
+
 void use_kernels(const Kernels * kernels) {
     kernels_for_loading = kernels;
 }

@@ -6,6 +6,8 @@
 
 #include "kernels.h"
 
+#include "ggml-backend.h"
+
 #include <cstdint>
 
 namespace ternion::kernels {
@@ -13,6 +15,9 @@ namespace ternion::kernels {
 /// Adds the buffer type. Must run before the first model is loaded in the process: ggml's list is read once.
 /// Idempotent, any thread, but not while a model loads.
 void install_packed_weights();
+
+/// The buffer type itself, for who puts weights into it without a model. Any thread.
+ggml_backend_buffer_type_t packed_weights_buffer_type();
 
 /// The kernels for models that are loaded from now on; null: upstream's, with weights as they are in the file. Weights that are
 /// packed already keep working. Any thread.

@@ -8,11 +8,13 @@
 #include "engine/gguf_file.h"
 #include "engine/gguf_synth.h"
 #include "engine/gguf_verify.h"
+#include "engine/kernel_bench.h"
 
 namespace ternion::binding {
 
 EngineOptions read_load_options(napi_env env, napi_value object);
 SynthOptions read_synth_options(napi_env env, napi_value object);
+KernelBenchOptions read_kernel_bench_options(napi_env env, napi_value object);
 GenerateRequest read_request(napi_env env, napi_value object);
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 

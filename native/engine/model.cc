@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "gguf_file.h"
+#include "kernel_choice.h"
 #include "log.h"
 
 #include "kernels/cpu/buffer_type.h"
@@ -10,9 +11,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <set>
-#include <shared_mutex>
 
 // Not in upstream's public headers, but stable for years: every tensor of a model by name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -39,49 +38,6 @@ ErrorCode classify_load_failure(const std::string & log) {
     }
     return ErrorCode::model_invalid;
 }
-
-/// Null for upstream's. Unknown names are an invalid_arg with the known ones.
-Result<const kernels::Kernels *> kernels_by_name(const std::string & name) {
-    const kernels::Kernels * none = nullptr;
-    if (name.empty() || name == "upstream") {
-        return none;
-    }
-    size_t count = 0;
-    const kernels::Kernels * const * all = kernels::available_kernels(count);
-    std::string known = "upstream";
-    for (size_t i = 0; i < count; ++i) {
-        if (name == all[i]->name) {
-            return all[i];
-        }
-        known += std::string(", ") + all[i]->name;
-    }
-    return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known, {{"argument", std::string("kernels")}}};
-}
-
-/// The kernels that a load packs weights for. They are chosen for the process, so a load with kernels of ours has it for itself.
-class KernelChoice {
-  public:
-    explicit KernelChoice(const kernels::Kernels * chosen) {
-        static std::shared_mutex mutex;
-        if (!chosen) {
-            shared_ = std::shared_lock(mutex);
-            return;
-        }
-        alone_ = std::unique_lock(mutex);
-        kernels::use_kernels(chosen);
-    }
-    ~KernelChoice() {
-        if (alone_) {
-            kernels::use_kernels(nullptr);
-        }
-    }
-    KernelChoice(const KernelChoice &) = delete;
-    KernelChoice & operator=(const KernelChoice &) = delete;
-
-  private:
-    std::shared_lock<std::shared_mutex> shared_;
-    std::unique_lock<std::shared_mutex> alone_;
-};
 
 struct Progress {
     const std::function<void(float)> & report;
