@@ -9,6 +9,7 @@ import { chat } from './chat.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
+import { kernels } from './kernels.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
 import { synth } from './synth.js';
@@ -18,7 +19,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare, bench };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, perplexity, compare, bench, kernels };
 
 const usage = `ternion COMMAND [options]
 
@@ -32,6 +33,7 @@ const usage = `ternion COMMAND [options]
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs
+  kernels             how fast single matrix products are here, beside what the machine allows
 
 ternion COMMAND --help says more.`;
 

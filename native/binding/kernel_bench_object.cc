@@ -101,6 +101,7 @@ napi_value make_kernel_facts(napi_env env, const Call &) {
     napi_value facts = make_object(env);
     set(env, facts, "names", names);
     set(env, facts, "types", types);
+    set(env, facts, "threads", static_cast<double>(default_threads()));
     return facts;
 }
 
