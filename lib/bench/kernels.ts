@@ -253,7 +253,8 @@ async function enough(seconds: (count: number) => Promise<number>, wanted: numbe
   return count;
 }
 
-function checked({ fromScalar, ...error }: Omit<KernelError, 'fromScalar'> & { fromScalar: number }, kernels: string, ours: boolean, on: KernelCase): KernelError {
+/** @throws ERR_INTERNAL for an error that rounding does not explain. */
+export function checked({ fromScalar, ...error }: Omit<KernelError, 'fromScalar'> & { fromScalar: number }, kernels: string, ours: boolean, on: KernelCase): KernelError {
   const where = `benchmarkKernels: ${kernels} computes ${caseName(on)} wrongly with ${on.threads} threads:`;
   if (!(error.rms <= mostError)) throw new TernionError('ERR_INTERNAL', `${where} the error is ${error.rms} of the results, where ${mostError} is the most that rounding explains`);
   if (ours && !(fromScalar <= mostFromScalar)) throw new TernionError('ERR_INTERNAL', `${where} ${fromScalar} from the scalar kernels, where ${mostFromScalar} is allowed`);

@@ -49,8 +49,9 @@ napi_value error(napi_env env, const Call & call) {
         });
 }
 
-napi_value dispose(napi_env, const Call & call) {
-    (*static_cast<Holder *>(call.data))->bench.reset();
+napi_value dispose(napi_env env, const Call & call) {
+    // Gigabytes may have to go back to the system, and threads to end: not here.
+    Environment::of(env).teardown.post([bench = std::move((*static_cast<Holder *>(call.data))->bench)](bool) mutable { bench.reset(); });
     return nullptr;
 }
 
