@@ -65,7 +65,7 @@ export interface KernelReport {
   readonly settings: { readonly repetitions: number; readonly sampleMs: number; readonly streamBytes: number; readonly caches: Caches };
   /** 10⁹ bytes per second that so many threads read together: the better of a measurement before and one after everything else. */
   readonly readGigabytesPerSecond: Readonly<Record<number, number>>;
-  /** 10⁹ 8-bit multiply-adds per second of so many threads, on registers alone; null where no instruction for it is known. */
+  /** 10⁹ 8-bit multiply-adds per second of so many threads, on registers alone, likewise the better; null where no instruction for it is known. */
   readonly multiplyAdd: { readonly instruction: string; readonly gigaproductsPerSecond: Readonly<Record<number, number>> } | null;
   readonly figures: readonly KernelFigure[];
   /** The same kernels in the caches nearest to the cores: what bounds them when memory does not. */
@@ -98,7 +98,8 @@ export function kernelTable(report: KernelReport): string {
     const rows = all.filter((figure) => caseNameOf(figure) === name);
     lines.push('', name, heading, ...rows.map(row));
   }
-  for (const { kernels, reason, ...missing } of report.missing) lines.push('', `${caseName(missing)}: not measured${kernels.length > 0 ? ` with ${kernels.join(', ')}` : ''}: ${reason}`);
+  if (report.missing.length > 0) lines.push('');
+  for (const { kernels, reason, ...missing } of report.missing) lines.push(`${caseName(missing)}: not measured${kernels.length > 0 ? ` with ${kernels.join(', ')}` : ''}: ${reason}`);
   return lines.join('\n');
 }
 

@@ -59,7 +59,7 @@ class KernelBenchmark {
   readonly #streamBytes: number;
   readonly #figures: KernelFigure[] = [];
   readonly #missing: Missing[] = [];
-  #bandwidth: ReadonlyMap<number, number> = new Map();
+  readonly #bandwidth = new Map<number, number>();
   #begun = 0; // thread counts of jobs
 
   constructor(options: KernelOptions) {
@@ -74,20 +74,18 @@ class KernelBenchmark {
 
   async run(): Promise<KernelReport> {
     const jobs = [...this.#jobs()];
-    const before = await this.#readBandwidth();
-    this.#bandwidth = before;
-    const multiplyAdd = await this.#multiplyAdd();
+    const multiplyAdd = new Map<number, number>();
+    const instruction = await this.#bounds(multiplyAdd);
     const parts = jobs.reduce((sum, { threads }) => sum + threads.length, 0);
     for (const job of jobs) await this.#measure(job, parts);
-    const after = await this.#readBandwidth();
-    this.#bandwidth = new Map([...before].map(([threads, rate]) => [threads, Math.max(rate, after.get(threads) ?? 0)]));
+    await this.#bounds(multiplyAdd);
     const figures = this.#figures.map((figure) => ({ ...figure, bandwidthShare: this.#share(figure) }));
     return {
       format: 1,
       machine: machine(),
       settings: { repetitions: this.#repetitions, sampleMs: this.#sampleMs, streamBytes: this.#streamBytes, caches: this.#caches },
       readGigabytesPerSecond: Object.fromEntries(this.#bandwidth),
-      multiplyAdd,
+      multiplyAdd: instruction === '' ? null : { instruction, gigaproductsPerSecond: Object.fromEntries(multiplyAdd) },
       figures: figures.filter(({ placement }) => placement !== 'cache'),
       ceilings: figures.filter(({ placement }) => placement === 'cache'),
       missing: this.#missing,
@@ -149,25 +147,19 @@ class KernelBenchmark {
     return job;
   }
 
-  async #readBandwidth(): Promise<ReadonlyMap<number, number>> {
-    const rates = new Map<number, number>();
-    for (const threads of this.#threads) {
-      this.#options.onProgress?.(0, 'memory');
-      rates.set(threads, Number(((await readBandwidth(threads, this.#options)) / 1e9).toPrecision(4)));
-    }
-    return rates;
-  }
-
-  async #multiplyAdd(): Promise<KernelReport['multiplyAdd']> {
-    const rates: Record<number, number> = {};
+  /** What the machine allows with each number of threads, if that is more than was known; the name of the multiply-add instruction. */
+  async #bounds(multiplyAdd: Map<number, number>): Promise<string> {
+    const { signal, onProgress } = this.#options;
+    const raise = (to: Map<number, number>, threads: number, perSecond: number) => to.set(threads, Math.max(to.get(threads) ?? 0, Number((perSecond / 1e9).toPrecision(4))));
     let name = '';
     for (const threads of this.#threads) {
-      const { instruction, productsPerSecond } = await abortable(this.#options.signal, () => addon().multiplyPeak(threads, null));
-      if (instruction === '') return null;
+      onProgress?.(this.#begun > 0 ? 1 : 0, 'bounds');
+      raise(this.#bandwidth, threads, await readBandwidth(threads, { signal }));
+      const { instruction, productsPerSecond } = await abortable(signal, () => addon().multiplyPeak(threads, null));
+      raise(multiplyAdd, threads, productsPerSecond);
       name = instruction;
-      rates[threads] = Number((productsPerSecond / 1e9).toPrecision(4));
     }
-    return { instruction: name, gigaproductsPerSecond: rates };
+    return name;
   }
 
   async #measure({ threads: counts, copies, ...job }: Job, parts: number): Promise<void> {
@@ -179,7 +171,7 @@ class KernelBenchmark {
     const bench = await abortable(signal, () => addon().kernelBench({ type, rows, columns, tokens, experts, used, copies, kernels: names }));
     try {
       const without = this.#kernels.filter((name) => !bench.systems.some((system) => system.name === name));
-      if (without.length > 0) this.#missing.push({ ...job, kernels: without, reason: `they do not multiply ${type}` });
+      if (without.length > 0 && job.placement !== 'cache') this.#missing.push({ ...job, kernels: without, reason: `they do not multiply ${type}` });
       for (const threads of counts) {
         const done = this.#begun++;
         this.#figures.push(...(await this.#compare(bench, { ...job, threads }, (fraction) => onProgress?.((done + fraction) / parts, what))));

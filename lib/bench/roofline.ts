@@ -23,12 +23,14 @@ export function roofline(report: KernelReport): string {
     const colours = upstream ? theirs : ours;
     return colours[alike.indexOf(name) % colours.length] ?? ours[0];
   };
+  // Kernels that read the same bytes would stand on top of each other.
+  const aside = (name: string): number => 7 * (systems.indexOf(name) - (systems.length - 1) / 2);
   const marker = (type: string): string => markers[types.indexOf(type) % markers.length] ?? markers[0];
   const parts: string[] = [];
   let y = 8;
   for (const threads of new Set(figures.map((figure) => figure.threads))) {
     const of = (list: readonly KernelFigure[]): KernelFigure[] => list.filter((figure) => figure.threads === threads);
-    parts.push(...panel(y, threads, of(figures), of(ceilings), report, colour, marker));
+    parts.push(...panel(y, threads, of(figures), of(ceilings), report, { colour, marker, aside }));
     y += plot.height + 84;
   }
   let x = 12;
@@ -42,7 +44,7 @@ export function roofline(report: KernelReport): string {
   [x, y] = [12, y + plot.legend];
   for (const type of types) legend(`<path d="${marker(type)}" class="m" transform="translate(${x + 5} ${y})"/>`, type);
   y += 8;
-  const note = `Filled: weights stream from memory. Hollow: the last-level cache holds them. Short lines: the same kernel with weights in the nearest caches. Numbers: tokens. Medians of ${report.settings.repetitions} samples. ${machine.cpu}`;
+  const note = `Filled: weights stream from memory. Hollow: the last-level cache holds them. Short lines: the same kernel with weights in the nearest caches. Numbers: tokens. Kernels with the same weights per byte stand side by side. Medians of ${report.settings.repetitions} samples. ${machine.cpu}`;
   for (const line of wrapped(note)) parts.push(text(12, (y += 16), line, 'class="n"'));
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y + 14}" viewBox="0 0 ${width} ${y + 14}" role="img">
 <style>
@@ -58,7 +60,15 @@ ${parts.join('\n')}
 `;
 }
 
-function panel(top: number, threads: number, figures: readonly KernelFigure[], ceilings: readonly KernelFigure[], report: KernelReport, colour: (name: string) => string, marker: (type: string) => string): string[] {
+/** How kernels and types are told apart. */
+interface Look {
+  readonly colour: (kernels: string) => string;
+  readonly marker: (type: string) => string;
+  /** Pixels to the right of where it belongs. */
+  readonly aside: (kernels: string) => number;
+}
+
+function panel(top: number, threads: number, figures: readonly KernelFigure[], ceilings: readonly KernelFigure[], report: KernelReport, { colour, marker, aside }: Look): string[] {
   const bandwidth = report.readGigabytesPerSecond[threads] ?? Number.NaN;
   const peak = report.multiplyAdd?.gigaproductsPerSecond[threads];
   const all = [...figures, ...ceilings];
@@ -91,24 +101,24 @@ function panel(top: number, threads: number, figures: readonly KernelFigure[], c
   if (peak !== undefined && knee < right) parts.push(text(inner.right, Math.round(at.y(peak)) - 7, `${report.multiplyAdd?.instruction}: ${number(peak)} G multiply-adds/s`, 'class="n" text-anchor="end"'));
 
   for (const { kernels, weightsPerByte, gigaweightsPerSecond } of ceilings) {
-    parts.push(`<path d="M${px(at.x(weightsPerByte) - 9)} ${px(at.y(gigaweightsPerSecond.median))}h18" stroke="${colour(kernels)}" stroke-width="2" class="c"/>`);
+    parts.push(`<path d="M${px(at.x(weightsPerByte) + aside(kernels) - 7)} ${px(at.y(gigaweightsPerSecond.median))}h14" stroke="${colour(kernels)}" stroke-width="2" class="c"/>`);
   }
   for (const figure of figures) {
     const paint = figure.placement === 'streaming' ? `fill="${colour(figure.kernels)}"` : `fill="none" stroke="${colour(figure.kernels)}" stroke-width="1.5"`;
     const title = `${caseName(figure)}, ${figure.kernels}: ${number(figure.gigaweightsPerSecond.median)} Gweights/s`;
-    parts.push(`<path d="${marker(figure.type)}" ${paint} transform="translate(${px(at.x(figure.weightsPerByte))} ${px(at.y(figure.gigaweightsPerSecond.median))})" class="p"><title>${title}</title></path>`);
+    parts.push(`<path d="${marker(figure.type)}" ${paint} transform="translate(${px(at.x(figure.weightsPerByte) + aside(figure.kernels))} ${px(at.y(figure.gigaweightsPerSecond.median))})" class="p"><title>${title}</title></path>`);
   }
-  return [...parts, ...labels(figures, at)];
+  return [...parts, ...labels(figures, at, aside)];
 }
 
 /** The number of tokens, right of the fastest of the points that stand above each other. */
-function labels(figures: readonly KernelFigure[], at: { x(value: number): number; y(value: number): number }): string[] {
+function labels(figures: readonly KernelFigure[], at: { x(value: number): number; y(value: number): number }, aside: Look['aside']): string[] {
   const fastest = new Map<string, KernelFigure>();
   for (const figure of figures) {
     const key = `${Math.round(at.x(figure.weightsPerByte) / 12)} ${figure.tokens}`;
     if ((fastest.get(key)?.gigaweightsPerSecond.median ?? 0) < figure.gigaweightsPerSecond.median) fastest.set(key, figure);
   }
-  return [...fastest.values()].map(({ tokens, weightsPerByte, gigaweightsPerSecond }) => text(Math.round(at.x(weightsPerByte)) + 9, Math.round(at.y(gigaweightsPerSecond.median)) - 3, String(tokens), 'class="n"'));
+  return [...fastest.values()].map(({ kernels, tokens, weightsPerByte, gigaweightsPerSecond }) => text(Math.round(at.x(weightsPerByte) + aside(kernels)) + 8, Math.round(at.y(gigaweightsPerSecond.median)) - 3, String(tokens), 'class="n"'));
 }
 
 /** 1, 2 and 5 of each power of ten in between; only the powers where that would be many. */

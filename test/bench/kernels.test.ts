@@ -90,7 +90,7 @@ describe('benchmarkKernels', () => {
 
   test('is plain data and tells its progress', () => {
     expect(JSON.parse(JSON.stringify(report))).toEqual(report);
-    const measured = seen.filter(([, what]) => what !== 'memory');
+    const measured = seen.filter(([, what]) => what !== 'bounds');
     expect(measured.map(([fraction]) => fraction)).toEqual([...measured.map(([fraction]) => fraction)].sort((a, b) => a - b));
     expect(measured.at(-1)![0]).toBeLessThanOrEqual(1);
     expect(measured.at(-1)![0]).toBeGreaterThan(0.95);
@@ -142,7 +142,7 @@ describe('benchmarkKernels', () => {
     const running = benchmarkKernels({
       ...slow, signal: controller.signal,
       onProgress: (_, what) => {
-        if (what === 'memory' || aborted > 0) return;
+        if (what === 'bounds' || aborted > 0) return;
         aborted = performance.now() + 1000; // in the midst of a sample of the scalar kernels, which takes longer
         setTimeout(() => controller.abort(), 1000);
       },
