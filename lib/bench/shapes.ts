@@ -42,14 +42,14 @@ export function presetShapes(name: PresetName): MatrixShape[] {
     const near = nearest(name, Object.keys(presets));
     refuse('presetShapes', 'name', `no preset '${name}'; ${near === undefined ? `there are ${Object.keys(presets).join(', ')}` : `did you mean '${near}'?`}`);
   }
-  const { shape: model, types } = presets[name];
-  const { experts: mixture, ...whole }: Shape = model;
-  const layers = Math.min(whole.layers, 4); // what alternates does so within four
+  const { types } = presets[name];
+  const model: Shape = presets[name].shape;
+  const layers = Math.min(model.layers, 4); // kinds of layers that alternate do so within four
   const shapes = new Map<string, MatrixShape>();
-  for (const { name: tensor, type, shape } of tensorsOf({ ...whole, ...(mixture && { experts: mixture }), layers }, types)) {
+  for (const { name: tensor, type, shape } of tensorsOf({ ...model, layers }, types)) {
     const [columns = 0, rows = 0, experts] = shape;
     if (!tensor.startsWith('blk.') || rows === 0 || type === 'f32') continue;
-    const matrix = experts === undefined ? { rows, columns } : { rows, columns, experts, used: mixture?.used ?? 1 };
+    const matrix = experts === undefined ? { rows, columns } : { rows, columns, experts, used: model.experts?.used ?? 1 };
     shapes.set(shapeName(matrix), matrix);
   }
   const size = ({ rows, columns, used = 1 }: MatrixShape): number => rows * columns * used;
