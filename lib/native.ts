@@ -6,6 +6,7 @@
  * which means a bug in `lib/`. No function blocks the event loop for longer than copying its arguments takes.
  */
 import type { NativeImportOptions, NativeImported, NativeQuantization, NativeQuantizeOptions, NativeSynthOptions } from './gguf/native.js';
+import type { NativeMeasuring } from './native-measuring.js';
 
 /** What a rejected native promise, or an `error` event, carries. `code` is one of `errors.ts`. */
 export interface NativeFailure {
@@ -226,7 +227,7 @@ export interface NativeModel {
   dispose(): Promise<void>;
 }
 
-export interface Addon {
+export interface Addon extends NativeMeasuring {
   /** Versions and build facts: ternion's engine, llama.cpp build, compiler, CPU features in use, backends compiled in. */
   buildInfo(): Readonly<Record<string, string | number | boolean | readonly string[]>>;
   /** `probeGpu` false never touches a GPU loader. */
@@ -244,8 +245,6 @@ export interface Addon {
   quantize(options: NativeQuantizeOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeQuantization>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
-  /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */
-  readBandwidth(threads: number, onProgress: ((fraction: number) => void) | null): NativeTask<number>;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
 }

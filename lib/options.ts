@@ -17,28 +17,28 @@ import type { PackCacheOptions } from './packs.js';
 import type { SessionOptions } from './session.js';
 import { check, unknownKeys } from './validate.js';
 
-type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
+export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
 
 /** An object with exactly the keys of T; `expected` is how an error message calls it. */
-function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.ZodMiniType<T> {
+export function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.ZodMiniType<T> {
   const error = (issue: { code?: string; keys?: readonly string[] }) =>
     issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys ?? [], Object.keys(shape)) : expected;
   return z.strictObject(shape, { error: error as never }) as unknown as z.ZodMiniType<T>;
 }
 
-const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
+export const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
 
 function numberFrom(minimum: number, maximum: number, expected: string) {
   return z.number({ error: expected }).check(z.gte(minimum, { error: expected }), z.lte(maximum, { error: expected }));
 }
 
-function intFrom(minimum: number, maximum = 2 ** 31 - 1) {
+export function intFrom(minimum: number, maximum = 2 ** 31 - 1) {
   const expected =
     maximum === 2 ** 31 - 1 ? `an integer of at least ${minimum}` : `an integer from ${minimum} to ${maximum}`;
   return z.int({ error: expected }).check(z.gte(minimum, { error: expected }), z.lte(maximum, { error: expected }));
 }
 
-function oneOf<const T extends string>(values: readonly T[]): z.ZodMiniType<T> {
+export function oneOf<const T extends string>(values: readonly T[]): z.ZodMiniType<T> {
   return z.enum(values as [T, ...T[]], { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
 }
 
@@ -48,10 +48,10 @@ const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a
 const fraction = numberFrom(0, 1, 'a number from 0 to 1');
 const boolean = z.boolean({ error: 'true or false' });
 const string = z.string({ error: 'a string' });
-const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
+export const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
 const lastN = intFrom(-1);
 
-const signal = z.custom<AbortSignal>(
+export const signal = z.custom<AbortSignal>(
   (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
   { error: 'an AbortSignal' },
 );

@@ -175,6 +175,10 @@ void install_packed_weights() {
     (void) once;
 }
 
+ggml_backend_buffer_type_t packed_weights_buffer_type() {
+    return buffer_type();
+}
+
 Loading::Loading(const Kernels & kernels, StoredPack stored) : kernels_(kernels), stored_(std::move(stored)) {
     loading = this;
 }

@@ -7,6 +7,8 @@
 #include "kernels.h"
 #include "packed_memory.h"
 
+#include "ggml-backend.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,6 +19,9 @@ namespace ternion::kernels {
 /// Adds the buffer type. Must run before the first model is loaded in the process: ggml's list is read once.
 /// Idempotent, any thread, but not while a model loads.
 void install_packed_weights();
+
+/// The buffer type itself, for who puts weights into it without a model, under a Loading of its own. Any thread.
+ggml_backend_buffer_type_t packed_weights_buffer_type();
 
 /// A weight in packed memory.
 struct PackedEntry {

@@ -2,7 +2,8 @@
  * A report as a picture.
  */
 import type { BenchReport, Figure } from './report.js';
-import { printable, show } from './table.js';
+import { text, wrapped } from './svg.js';
+import { show } from './table.js';
 
 const width = 860;
 const labelWidth = 210;
@@ -60,18 +61,4 @@ export function chart(list: readonly Panel[], note: string): string {
 ${parts.join('\n')}
 </svg>
 `;
-}
-
-const lineLength = 140; // characters that fit at 11 px
-
-function wrapped(note: string): string[] {
-  return note.split(' ').reduce<string[]>((lines, word) => {
-    const last = lines.at(-1);
-    return last === undefined || last.length + word.length >= lineLength ? [...lines, word] : [...lines.slice(0, -1), `${last} ${word}`];
-  }, []);
-}
-
-function text(x: number, y: number, content: string, attributes = ''): string {
-  const escaped = printable(content).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-  return `<text x="${x}" y="${y}"${attributes ? ` ${attributes}` : ''}>${escaped}</text>`;
 }

@@ -1,8 +1,15 @@
-/** ternion/bench: how fast a model runs here, beside other programs, in one run. */
+/** ternion/bench: how fast a model, or a single matrix product, runs here, beside other programs and kernels, in one run. */
 export { benchTests, benchmark } from './benchmark.js';
 export type { BenchOptions, BenchTest, PeerSettings } from './benchmark.js';
 export { chart, panels } from './chart.js';
 export type { Panel } from './chart.js';
+export { caches } from './caches.js';
+export type { Caches } from './caches.js';
+export { placements } from './kernel-options.js';
+export type { KernelOptions, Placement } from './kernel-options.js';
+export { kernelTable } from './kernel-report.js';
+export type { KernelCase, KernelError, KernelFigure, KernelReport, Quartiles } from './kernel-report.js';
+export { benchmarkKernels } from './kernels.js';
 export { machine, readBandwidth } from './machine.js';
 export type { Machine } from './machine.js';
 export { Skipped, alternate, judged, pairedRatio, summarize } from './measure.js';
@@ -10,5 +17,8 @@ export type { Ratio, Sample, Samples, Summary } from './measure.js';
 export { llamaBatchedBench, llamaBench } from './peer.js';
 export type { Peer, ProgramOptions } from './peer.js';
 export type { BenchReport, Comparison, Figure, Missing, Unit } from './report.js';
+export { roofline } from './roofline.js';
+export { presetShapes, readShape, shapeName } from './shapes.js';
+export type { MatrixShape } from './shapes.js';
 export type { SubjectOptions } from './subject.js';
 export { changes, table } from './table.js';

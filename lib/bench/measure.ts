@@ -37,21 +37,22 @@ export interface Samples {
 }
 
 // Workers of whatever was measured last go on looking for work for a while; the next one must not share its cores with them.
-const settleMs = 200;
+const usualSettleMs = 200;
 
 /**
  * Takes `rounds` rounds; each takes one sample of every system, so that what changes slowly (clocks, memory, neighbours) is
  * in all of them, and begins with another one, so that none is always the first. One more round before them warms up and
- * is dropped.
+ * is dropped. `settleMs` lie between two samples.
  */
 export async function alternate(
   systems: ReadonlyMap<string, Sample>,
   rounds: number,
-  options: { onSample?: (fraction: number) => void; signal?: AbortSignal | undefined } = {},
+  options: { onSample?: (fraction: number) => void; signal?: AbortSignal | undefined; settleMs?: number } = {},
 ): Promise<Samples> {
   const values = new Map<string, number[]>([...systems.keys()].map((name) => [name, []]));
   const skipped = new Map<string, string>();
   const total = systems.size * (rounds + 1);
+  const { settleMs = usualSettleMs } = options;
   let done = 0;
   const order = [...systems];
   for (let round = 0; round <= rounds; round++) {
@@ -59,7 +60,7 @@ export async function alternate(
     for (const [name, sample] of [...order.slice(first), ...order.slice(0, first)]) {
       options.onSample?.(done++ / total);
       if (skipped.has(name)) continue;
-      if (done > 1) await wait(settleMs);
+      if (done > 1 && settleMs > 0) await wait(settleMs);
       if (options.signal?.aborted) throw new TernionError('ERR_ABORTED', 'the benchmark was aborted', { cause: options.signal.reason });
       const value = await sample();
       if (value instanceof Skipped) {

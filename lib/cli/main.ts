@@ -10,6 +10,7 @@ import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
 import { importCommand } from './import.js';
+import { kernels } from './kernels.js';
 import { UsageError } from './options.js';
 import { compare, perplexity } from './quality.js';
 import { quantize } from './quantize.js';
@@ -20,7 +21,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels };
 
 const usage = `ternion COMMAND [options]
 
@@ -36,6 +37,7 @@ const usage = `ternion COMMAND [options]
   perplexity MODEL TEXT   how well a model predicts a text
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs
+  kernels             how fast single matrix products are here, beside what the machine allows
 
 ternion COMMAND --help says more.`;
 

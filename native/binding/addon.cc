@@ -1,9 +1,12 @@
 // The module: the Addon of lib/native.ts.
 #include "convert.h"
 #include "environment.h"
+#include "kernel_bench_object.h"
 #include "model_object.h"
+#include "task.h"
 
 #include "engine/log.h"
+#include "engine/multiply_peak.h"
 #include "engine/read_bandwidth.h"
 
 #if defined(TERNION_WITH_HIP) || defined(TERNION_WITH_CUDA)
@@ -48,79 +51,6 @@ napi_value inspect(napi_env env, const Call & call) {
         settled.resolve([file = std::move(*file)](napi_env e) { return make(e, file); });
     });
     return promise;
-}
-
-/// Progress on its way to JavaScript: only the newest value matters, so at most one task waits.
-class Progress : public std::enable_shared_from_this<Progress> {
-  public:
-    /// JavaScript thread. `callback` may be null.
-    Progress(napi_env env, napi_value callback) : environment_(Environment::of(env).shared_from_this()) {
-        if (is_function(env, callback)) {
-            napi_create_reference(env, callback, 1, &callback_);
-        }
-    }
-
-    /// Any thread.
-    void report(double fraction) {
-        fraction_ = fraction;
-        if (!callback_ || waiting_.exchange(true)) {
-            return;
-        }
-        environment_->post([self = shared_from_this()](napi_env e) {
-            self->waiting_ = false;
-            napi_value callback = nullptr;
-            if (self->callback_ && napi_get_reference_value(e, self->callback_, &callback) == napi_ok && callback) {
-                napi_value argument = make(e, self->fraction_.load());
-                call_back(e, callback, 1, &argument);
-            }
-        });
-    }
-
-    /// Any thread: no report comes after this.
-    void end() {
-        environment_->post([self = shared_from_this()](napi_env e) {
-            if (self->callback_) {
-                napi_delete_reference(e, std::exchange(self->callback_, nullptr));
-            }
-        });
-    }
-
-  private:
-    const std::shared_ptr<Environment> environment_;
-    napi_ref callback_ = nullptr; // JavaScript thread, but for the test whether there is one
-    std::atomic<double> fraction_{0.0};
-    std::atomic<bool> waiting_{false};
-};
-
-/// Long work on a thread of its own, with progress and a way to cancel it. `work` returns a Result; `make_value` turns its
-/// value into JavaScript. Drivers may throw, and the system may refuse memory or a thread: both reject.
-template <typename Work, typename MakeValue>
-napi_value start_task(napi_env env, napi_value on_progress, const std::string & what, Work work, MakeValue make_value) {
-    napi_value promise;
-    auto progress = std::make_shared<Progress>(env, on_progress);
-    const Promise settled(env, promise);
-    auto cancel = std::make_shared<std::atomic<bool>>(false);
-    Environment::of(env).run_thread(cancel, [=, work = std::move(work)] {
-        using Value = decltype(work([](double) {}, *cancel));
-        Value result = [&]() -> Value {
-            try {
-                return work([&progress](double fraction) { progress->report(fraction); }, *cancel);
-            } catch (const std::bad_alloc &) {
-                return Error{ErrorCode::out_of_memory, what + ": not enough memory"};
-            } catch (const std::exception & e) {
-                return Error{ErrorCode::internal, what + ": " + e.what()};
-            }
-        }();
-        progress->end();
-        if (!result) {
-            settled.reject(result.error());
-            return;
-        }
-        // std::function wants copies; an engine has one owner, so values travel in a shared box.
-        auto box = std::make_shared<std::decay_t<decltype(*result)>>(std::move(*result));
-        settled.resolve([box, make_value](napi_env e) { return make_value(e, std::move(*box)); });
-    });
-    return make_task(env, promise, std::move(cancel));
 }
 
 napi_value load(napi_env env, const Call & call) {
@@ -172,6 +102,19 @@ napi_value measure_read_bandwidth(napi_env env, const Call & call) {
         env, call[1], "measuring the read bandwidth",
         [n_threads](const auto & report, const std::atomic<bool> & cancel) { return read_bandwidth(n_threads, report, cancel); },
         [](napi_env e, double bytes_per_second) { return make(e, bytes_per_second); });
+}
+
+napi_value measure_multiply_peak(napi_env env, const Call & call) {
+    const auto n_threads = static_cast<size_t>(to_number(env, call[0]));
+    return start_task(
+        env, call[1], "measuring the multiply-add rate",
+        [n_threads](const auto & report, const std::atomic<bool> & cancel) { return multiply_peak(n_threads, report, cancel); },
+        [](napi_env e, const MultiplyPeak & peak) {
+            napi_value object = make_object(e);
+            set(e, object, "instruction", peak.instruction);
+            set(e, object, "productsPerSecond", peak.products_per_second);
+            return object;
+        });
 }
 
 napi_value on_log(napi_env env, const Call & call) {
@@ -254,6 +197,9 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "quantize", make_function(env, "quantize", guarded<quantize_file>));
     set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
     set(env, exports, "readBandwidth", make_function(env, "readBandwidth", guarded<measure_read_bandwidth>));
+    set(env, exports, "multiplyPeak", make_function(env, "multiplyPeak", guarded<measure_multiply_peak>));
+    set(env, exports, "kernels", make_function(env, "kernels", guarded<make_kernel_facts>));
+    set(env, exports, "kernelBench", make_function(env, "kernelBench", guarded<make_kernel_bench>));
     set(env, exports, "stop", make_function(env, "stop", guarded<stop>));
     set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
     return exports;

@@ -10,6 +10,7 @@
 #include "engine/gguf_verify.h"
 #include "engine/import.h"
 #include "engine/quantize.h"
+#include "engine/kernel_bench.h"
 
 namespace ternion::binding {
 
@@ -17,6 +18,7 @@ EngineOptions read_load_options(napi_env env, napi_value object);
 SynthOptions read_synth_options(napi_env env, napi_value object);
 ImportOptions read_import_options(napi_env env, napi_value object);
 QuantizeOptions read_quantize_options(napi_env env, napi_value object);
+KernelBenchOptions read_kernel_bench_options(napi_env env, napi_value object);
 GenerateRequest read_request(napi_env env, napi_value object);
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array);
 

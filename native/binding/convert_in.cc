@@ -154,6 +154,20 @@ QuantizeOptions read_quantize_options(napi_env env, napi_value object) {
     return options;
 }
 
+KernelBenchOptions read_kernel_bench_options(napi_env env, napi_value object) {
+    const Reader in{env, object};
+    KernelBenchOptions options;
+    options.type = in.string("type");
+    options.rows = in.integer<int32_t>("rows");
+    options.columns = in.integer<int32_t>("columns");
+    options.tokens = in.integer<int32_t>("tokens");
+    options.experts = in.integer<int32_t>("experts");
+    options.used = in.integer<int32_t>("used");
+    options.copies = in.integer<int32_t>("copies");
+    options.kernels = in.strings("kernels");
+    return options;
+}
+
 GenerateRequest read_request(napi_env env, napi_value object) {
     const Reader in{env, object};
     GenerateRequest request;

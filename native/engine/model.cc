@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "gguf_file.h"
+#include "kernel_choice.h"
 #include "log.h"
 
 #include "kernels/cpu/buffer_type.h"
@@ -36,24 +37,6 @@ ErrorCode classify_load_failure(const std::string & log) {
         return ErrorCode::model_unsupported;
     }
     return ErrorCode::model_invalid;
-}
-
-/// Null for upstream's. Unknown names are an invalid_arg with the known ones.
-Result<const kernels::Kernels *> kernels_by_name(const std::string & name) {
-    const kernels::Kernels * none = nullptr;
-    size_t count = 0;
-    const kernels::Kernels * const * all = kernels::available_kernels(count);
-    if (name.empty() || name == "upstream") {
-        return name.empty() ? all[0] : none;
-    }
-    std::string known = "upstream";
-    for (size_t i = 0; i < count; ++i) {
-        if (name == all[i]->name) {
-            return all[i];
-        }
-        known += std::string(", ") + all[i]->name;
-    }
-    return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known, {{"argument", std::string("kernels")}}};
 }
 
 struct Progress {
