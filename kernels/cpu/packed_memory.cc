@@ -15,7 +15,16 @@ constexpr std::align_val_t alignment{64};
 
 } // namespace
 
-PackedMemory::PackedMemory(size_t bytes) : PackedMemory(static_cast<uint8_t *>(::operator new(std::max<size_t>(bytes, 1), alignment)), bytes, false) {}
+PackedMemory::PackedMemory(size_t bytes) : PackedMemory(static_cast<uint8_t *>(::operator new(std::max<size_t>(bytes, 1), alignment)), bytes, false) {
+#ifdef MADV_HUGEPAGE
+    // Fewer faults while it is filled; an advice that the system may ignore.
+    const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), first = (reinterpret_cast<uintptr_t>(data_) + page - 1) / page * page;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(data_) + bytes) / page * page;
+    if (end > first) {
+        madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);
+    }
+#endif
+}
 
 #ifdef _WIN32
 

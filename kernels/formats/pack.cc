@@ -16,17 +16,6 @@ uint16_t half_at(const uint8_t * at) {
     return half;
 }
 
-// Two bits per weight: byte m of half h holds columns 128 h + 32 p + m, p = 0 … 3, from the lowest bits on.
-void codes_of_tq2_0(const uint8_t * source, uint8_t * codes) {
-    for (size_t h = 0; h < 2; ++h) {
-        for (size_t p = 0; p < 4; ++p) {
-            for (size_t m = 0; m < 32; ++m) {
-                codes[128 * h + 32 * p + m] = source[32 * h + m] >> (2 * p) & 3;
-            }
-        }
-    }
-}
-
 // Base 3: a byte is the fraction 0.d0 d1 d2 d3 d4 times 256, rounded up; multiplying by 3^n brings digit n to the front.
 void digits_of_tq1_0(const uint8_t * bytes, size_t n_bytes, size_t n_digits, uint8_t * codes) {
     constexpr std::array<uint8_t, 5> power = {1, 3, 9, 27, 81};
@@ -170,10 +159,21 @@ void expand_tile(const Tile & tile, TernaryTile & out) {
     std::memcpy(out.scales, tile.scales, sizeof(out.scales));
 }
 
+// Byte m of half h holds columns 128 h + 32 p + m, p = 0 … 3, from the lowest bits on: sixteen columns of a tile are four words of the
+// block, each shifted alike.
 void put_tq2_0(TernaryTile & tile, size_t row, const uint8_t * block) {
-    alignas(64) uint8_t codes[256];
-    codes_of_tq2_0(block, codes);
-    put_ternary(tile, row, codes, half_at(block + 64));
+    uint32_t words[16];
+    std::memcpy(words, block, sizeof(words));
+    for (size_t t = 0; t < 16; ++t) {
+        const uint32_t * four = words + t / 8 * 8 + t % 2 * 4;
+        const size_t shift = t % 8 / 2 * 2;
+        uint32_t word = 0;
+        for (size_t p = 0; p < 4; ++p) {
+            word |= (four[p] >> shift & 0x03030303u) << (2 * p);
+        }
+        std::memcpy(tile.codes[t][row], &word, sizeof(word));
+    }
+    tile.scales[row] = half_at(block + 64);
 }
 
 void put_tq1_0(TernaryTile & tile, size_t row, const uint8_t * block) {
