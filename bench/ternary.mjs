@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 // npm run bench:ternary: our kernels beside llama.cpp's in whole models, in one process, alternated.
 //
-//   npm run bench:ternary -- [--rounds N] [--output FILE]
+//   npm run bench:ternary -- [--part M] [--part S] [--part mixture] [--part load] [--part perplexity] [--rounds N] [--output FILE]
 //
 // Decoding is judged by the bytes of weights per second over the read bandwidth that is measured right before each sample: the memory of
 // some machines changes its speed from minute to minute. Close other work while it runs: it takes about fifteen minutes.
 
-import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -56,9 +56,12 @@ async function fileOf(name, type, synthesize) {
 }
 
 await main(async (args) => {
-  const { values } = parseArgs({ args, options: { rounds: { type: 'string', default: '5' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'ternary.json') } } });
+  const parts = [...Object.keys(MODELS), 'load', 'perplexity'];
+  const { values } = parseArgs({ args, options: { part: { type: 'string', multiple: true, default: parts }, rounds: { type: 'string', default: '5' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'ternary.json') } } });
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new SetupError(`--rounds takes a whole number from 1; found ${values.rounds}`);
+  const unknown = values.part.find((part) => !parts.includes(part));
+  if (unknown !== undefined) throw new SetupError(`--part takes ${parts.join(', ')}; found ${unknown}`);
   await setUp({ tests: false });
   const { alternate, machine, pairedRatio, readBandwidth, summarize } = await import('../dist/bench/index.js');
   const { Subject } = await import('../dist/bench/subject.js');
@@ -73,9 +76,11 @@ await main(async (args) => {
       delete process.env.TERNION_KERNEL;
     }
   };
-  const report = { command: 'npm run bench:ternary', commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine(), threads: THREADS, rounds, models: {} };
+  // Parts that are not measured now keep what an earlier run says of them, with its commit and date.
+  const report = existsSync(values.output) ? JSON.parse(readFileSync(values.output, 'utf8')) : { models: {} };
+  const run = { command: 'npm run bench:ternary', commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine(), threads: THREADS, rounds };
 
-  for (const name of Object.keys(MODELS)) {
+  for (const name of Object.keys(MODELS).filter((each) => values.part.includes(each))) {
     const subjects = new Map();
     for (const [system, [type, kernels]] of Object.entries(SYSTEMS)) {
       if (!(type in MODELS[name])) continue;
@@ -84,7 +89,7 @@ await main(async (args) => {
       const open = () => Subject.open(path, { devices: ['cpu'], threads: THREADS, context: 1024, sequences: name === 'M' ? 16 : 1, texts });
       subjects.set(system, { path, texts, subject: await withKernels(kernels, open) });
     }
-    const result = { files: Object.fromEntries([...subjects].map(([system, { path, subject }]) => [system, { bytes: statSync(path).size, kernels: subject.model.placement.kernels }])), figures: {}, ratios: {} };
+    const result = { run, files: Object.fromEntries([...subjects].map(([system, { path, subject }]) => [system, { bytes: statSync(path).size, kernels: subject.model.placement.kernels }])), figures: {}, ratios: {} };
     for (const test of TESTS[name]) {
       const bandwidth = new Map([...subjects.keys()].map((system) => [system, []]));
       const samples = new Map([...subjects].map(([system, { subject, texts }]) => [system, async () => {
@@ -108,8 +113,8 @@ await main(async (args) => {
     for (const { subject } of subjects.values()) await subject.close();
     report.models[name] = result;
   }
-  report.load = await loads();
-  report.perplexity = await perplexities();
+  if (values.part.includes('load')) report.load = { run, ...(await loads()) };
+  if (values.part.includes('perplexity')) report.perplexity = { run, ...(await perplexities()) };
   process.stderr.write('\r\x1b[K');
   mkdirSync(dirname(values.output), { recursive: true });
   writeFileSync(values.output, `${JSON.stringify(report, null, 1)}\n`);
@@ -130,15 +135,12 @@ await main(async (args) => {
       const start = performance.now();
       const model = await loadModel(path, { devices: ['cpu'], context: 256, ...options });
       const took = performance.now() - start;
-      if (options.packCache !== false) await until(() => model.placement.packsFromCache || existsSync(folder));
+      if (options.packCache !== false) await until(() => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith('.pack')));
       await model.dispose();
       return took;
     });
     const until = async (done) => { for (let i = 0; i < 200 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 50)); };
-    await timed('', { packCache: { folder } })();
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    await timed('', { packCache: { folder } })(); // written by now
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await timed('', { packCache: { folder } })(); // writes it
     const systems = new Map([
       ['upstream, read', timed('upstream', { mmap: false, packCache: false })],
       ['upstream, mapped', timed('upstream', { packCache: false })],
@@ -154,8 +156,10 @@ await main(async (args) => {
   }
 
   async function perplexities() {
-    const { readFileSync } = await import('node:fs');
-    const text = readFileSync(join(ROOT, 'models', 'README.md'), 'utf8');
+    // Stories that the model was not trained on.
+    const heldOut = join(ROOT, 'models', 'recipe', 'heldout');
+    const rows = readdirSync(heldOut).filter((name) => name.endsWith('.jsonl')).flatMap((name) => readFileSync(join(heldOut, name), 'utf8').trim().split('\n'));
+    const text = rows.map((row) => JSON.parse(row).prompt).join('\n');
     const of = (kernels) => withKernels(kernels, async () => {
       const model = await loadModel(join(ROOT, 'models', 'tern-5m-tq2_0.gguf'), { devices: ['cpu'], context: 512, threads: THREADS });
       const { perplexity: value, standardError } = await perplexity(model, text);
@@ -171,8 +175,10 @@ function print({ models, load, perplexity }) {
     for (const [system, share] of Object.entries(shareOfBandwidth ?? {})) console.log(`${name.padEnd(8)} decode       ${system.padEnd(22)} of read bandwidth       ${range(share)}`);
     for (const [test, all] of Object.entries(ratios)) for (const ratio of all) console.log(`${name.padEnd(8)} ${test.padEnd(12)} ${ratio.of.padEnd(22)} to ${ratio.to.padEnd(20)} ${range(ratio)}`);
   }
-  for (const ratio of load.ratios) console.log(`M        load         ${ratio.of.padEnd(22)} to ${ratio.to.padEnd(20)} ${range(ratio)}`);
-  console.log(`perplexity of the embedded model: ${perplexity.ours.perplexity.toFixed(4)} with our kernels, ${perplexity.upstream.perplexity.toFixed(4)} with upstream's, standard error ${perplexity.ours.standardError.toFixed(4)}`);
+  for (const ratio of load?.ratios ?? []) console.log(`M        load         ${ratio.of.padEnd(22)} to ${ratio.to.padEnd(20)} ${range(ratio)}`);
+  if (perplexity) console.log(`perplexity of the embedded model: ${perplexity.ours.perplexity.toFixed(4)} with our kernels, ${perplexity.upstream.perplexity.toFixed(4)} with upstream's, standard error ${perplexity.ours.standardError.toFixed(4)}`);
 }
 
-const range = ({ median, min, max }) => `${median.toFixed(2)} (${min.toFixed(2)} to ${max.toFixed(2)})`;
+function range({ median, min, max }) {
+  return `${median.toFixed(2)} (${min.toFixed(2)} to ${max.toFixed(2)})`;
+}
