@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -11,8 +11,11 @@ import { compare, perplexity } from '../../dist/quality/index.js';
 const embedded = 'models/tern-5m-tq2_0.gguf';
 process.env['TERNION_KERNEL'] = 'upstream'; // whose programs we compare with: other kernels round otherwise
 const folder = mkdtempSync(join(tmpdir(), 'ternion-quality-'));
+const heldOut = 'models/recipe/heldout';
 const textFile = join(folder, 'text.txt');
-const text = readFileSync('README.md', 'utf8');
+// Text that stays as it is, and that the embedded model can predict.
+const text = readdirSync(heldOut).filter((name) => name.endsWith('.jsonl')).flatMap((name) => readFileSync(join(heldOut, name), 'utf8').trim().split('\n'))
+  .map((row) => (JSON.parse(row) as { prompt: string }).prompt.replace(/<[^>]*>/g, ' ')).join('\n').slice(0, 16_000);
 const open = (path: string) => loadModel(path, { devices: ['cpu'], context: 512 });
 
 const shape = { layers: 2, width: 256, feedForward: 512, heads: 4, kvHeads: 2, headSize: 64, vocabulary: 4096, context: 512, ropeBase: 1e4, epsilon: 1e-5, tied: false };
