@@ -7,9 +7,8 @@
 // planes has its own accumulator, which is worth 1, 4, 16 or 64 times its sum. A plane's product is at most 4 · 192 · 128, so
 // 64 of them stay far inside 32 bits. That is one AND and one multiply for 64 weights, and eight accumulators hide the latency.
 // More columns (prefill, several sessions): a shift and an AND per plane, shared by all columns.
+#include "avx512_multiply.h"
 #include "kernels.h"
-
-#include <immintrin.h>
 
 #include <cmath>
 #include <limits>
@@ -20,27 +19,13 @@ namespace {
 // Far enough ahead for the memory, near enough to stay in the first-level cache. Reading past the end does not fault.
 constexpr size_t prefetch_ahead = 16384;
 
-// Intrinsics alone let GCC 12 spill accumulators; as an instruction with the accumulator in a register it does not.
-#if defined(__GNUC__)
-inline __attribute__((always_inline)) __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
-    return sum;
-}
-#define UNROLLED _Pragma("GCC unroll 16")
-#else
-inline __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    return _mm512_dpbusd_epi32(sum, weights, activations);
-}
-#define UNROLLED
-#endif
-
 // Rows 0 … 15 and 16 … 31 of a tile.
 struct Halves {
     __m512i low;
     __m512i high;
 };
 
-inline __attribute__((always_inline)) Halves load_codes(const uint8_t (&codes)[tile_rows][4]) {
+ALWAYS_INLINE Halves load_codes(const uint8_t (&codes)[tile_rows][4]) {
     const auto * at = reinterpret_cast<const char *>(codes);
     _mm_prefetch(at + prefetch_ahead, _MM_HINT_T0);
     _mm_prefetch(at + prefetch_ahead + 64, _MM_HINT_T0);
@@ -52,16 +37,16 @@ struct FloatHalves {
     __m512 high;
 };
 
-inline __attribute__((always_inline)) FloatHalves load_scales(const uint16_t (&scales)[tile_rows]) {
+ALWAYS_INLINE FloatHalves load_scales(const uint16_t (&scales)[tile_rows]) {
     const auto * at = reinterpret_cast<const __m256i *>(scales);
     return {_mm512_cvtph_ps(_mm256_load_si256(at)), _mm512_cvtph_ps(_mm256_load_si256(at + 1))};
 }
 
-inline __attribute__((always_inline)) __m512 scaled(__m512i sum, __m512 weight_scale, float activation_scale, __m512 total) {
+ALWAYS_INLINE __m512 scaled(__m512i sum, __m512 weight_scale, float activation_scale, __m512 total) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(weight_scale, _mm512_set1_ps(activation_scale)), total);
 }
 
-inline __attribute__((always_inline)) __m512i planes_together(const __m512i (&plane)[4]) {
+ALWAYS_INLINE __m512i planes_together(const __m512i (&plane)[4]) {
     const __m512i near = _mm512_add_epi32(plane[0], _mm512_srai_epi32(plane[1], 2));
     const __m512i far = _mm512_add_epi32(_mm512_srai_epi32(plane[2], 4), _mm512_srai_epi32(plane[3], 6));
     return _mm512_add_epi32(near, far);

@@ -4,16 +4,12 @@
 #pragma once
 
 #include "../formats/stq1_0.h"
+#include "avx512_multiply.h"
 #include "kernels.h"
-
-#include <immintrin.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 16")
 
 namespace ternion::kernels {
 namespace {

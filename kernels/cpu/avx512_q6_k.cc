@@ -1,29 +1,14 @@
 // Q6_K with AVX-512 VNNI, which is what the heads of ternary models are often in: four operations put 64 codes together from their
 // low and high bits, for all columns; a sum over 16 columns is multiplied with its factor as a whole number.
+#include "avx512_multiply.h"
 #include "kernels.h"
-
-#include <immintrin.h>
 
 #include <cstring>
 
 namespace ternion::kernels {
 namespace {
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 16")
-
 constexpr size_t prefetch_ahead = 16384;
-
-#if defined(__GNUC__)
-ALWAYS_INLINE __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations)); // avx512.cc says why
-    return sum;
-}
-#else
-ALWAYS_INLINE __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    return _mm512_dpbusd_epi32(sum, weights, activations);
-}
-#endif
 
 ALWAYS_INLINE __m512i load(const void * at) {
     _mm_prefetch(static_cast<const char *>(at) + prefetch_ahead, _MM_HINT_T0);

@@ -9,17 +9,6 @@ namespace {
 
 constexpr size_t prefetch_ahead = 16384;
 
-#if defined(__GNUC__)
-ALWAYS_INLINE __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations)); // avx512.cc says why
-    return sum;
-}
-#else
-ALWAYS_INLINE __m512i multiply_add(__m512i sum, __m512i weights, __m512i activations) {
-    return _mm512_dpbusd_epi32(sum, weights, activations);
-}
-#endif
-
 // With few columns, several sums each hide the latency of the multiplication.
 template <int N>
 constexpr int sums = N == 1 ? 4 : N == 2 ? 2 : 1;

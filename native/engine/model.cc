@@ -143,9 +143,14 @@ void Model::load_packed(const ModelOptions & options, const llama_model_params &
 
 void Model::PackWriter::start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights) {
     thread_ = std::thread([this, cache, model, kernels, weights = std::move(weights)] {
-        const auto stored = cache.store(model, kernels, *weights, cancel_);
-        if (!stored && !cancel_) {
-            log_line(LogLevel::warn, "packed weights are not kept: " + stored.error().message);
+        const char * const what = "packed weights are not kept: ";
+        try {
+            const auto stored = cache.store(model, kernels, *weights, cancel_);
+            if (!stored && !cancel_) {
+                log_line(LogLevel::warn, what + stored.error().message);
+            }
+        } catch (const std::exception & e) { // no memory, a folder that cannot be read: the model works without
+            log_line(LogLevel::warn, std::string(what) + e.what());
         }
     });
 }

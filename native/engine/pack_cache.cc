@@ -176,8 +176,11 @@ kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kern
     Head head;
     std::string table;
     struct stat status;
-    if (!file || !read_head(file.get(), head, table) || !std::equal(model.begin(), model.end(), head.model) || fstat(fileno(file.get()), &status) != 0 ||
-        static_cast<uint64_t>(status.st_size) != head.data_offset + head.data_bytes || !read_table(table, pack.entries)) {
+    if (!file || !read_head(file.get(), head, table) || !std::equal(model.begin(), model.end(), head.model) || fstat(fileno(file.get()), &status) != 0) {
+        return {};
+    }
+    const auto size = static_cast<uint64_t>(status.st_size);
+    if (head.data_offset > size || size - head.data_offset != head.data_bytes || !read_table(table, pack.entries)) {
         return {};
     }
     pack.memory.reset(kernels::PackedMemory::map(fileno(file.get()), head.data_offset, head.data_bytes));
