@@ -3,6 +3,8 @@ import { loadModel } from '../../dist/index.js';
 import type { Model } from '../../dist/index.js';
 
 const path = 'models/tern-5m-tq2_0.gguf';
+const sherry = 'models/tern-5m-sherry-stq1_0.gguf';
+const mixture = 'models/tern-moe-6m-tq2_0.gguf';
 const text = 'Once upon a time, there was a little fox who lived in a forest. One day the fox lost her kite and went to look for it by the river.';
 
 afterEach(() => delete process.env['TERNION_KERNEL']);
@@ -30,16 +32,16 @@ describe('TERNION_KERNEL', () => {
     }
   });
 
-  test('each set of kernels predicts what upstream’s do, within what rounded activations allow', async () => {
+  test.each([path, sherry, mixture])('each set of kernels predicts of %s what upstream’s do, within what rounded activations allow', async (file) => {
     const names = await available();
     expect(names).toContain('scalar');
-    const upstream = await open('upstream');
+    const upstream = await open('upstream', file);
     const tokens = await upstream.tokenize(text, { bos: true });
     const reference = await upstream.logits(tokens);
     const { vocabulary } = upstream.info;
     await upstream.dispose();
     for (const name of names) {
-      const model = await open(name);
+      const model = await open(name, file);
       expect(model.placement.kernels).toBe(name);
       const logits = await model.logits(tokens);
       let [error, power, same] = [0, 0, 0];
@@ -57,11 +59,11 @@ describe('TERNION_KERNEL', () => {
     }
   });
 
-  test('a text is the same alone and beside others, with one thread and with two', async () => {
+  test.each([path, sherry, mixture])('a text of %s is the same alone and beside others, with one thread, with two and with more than there is work for', async (file) => {
     const [fastest] = await available();
     const texts = new Set<string>();
-    for (const threads of [1, 2]) {
-      const model = await open(fastest, path, threads);
+    for (const threads of [1, 2, 33]) {
+      const model = await open(fastest, file, threads);
       const sessions = await Promise.all([0, 1, 2, 3].map(() => model.session()));
       const generate = (i: number) => sessions[i]!.complete('Once upon a time', { temperature: 0, maxTokens: 64, ignoreEos: true });
       texts.add((await generate(0)).text);

@@ -1,4 +1,5 @@
-import { copyFileSync, existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync, closeSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync, closeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -122,6 +123,18 @@ describe('packed weights', () => {
     stop();
     expect(lines.join('\n')).toContain('packed weights are not kept');
     rmSync(folder);
+  });
+
+  // As root: mounts a file system of 8 MB.
+  test.skipIf(process.getuid?.() !== 0)('that do not fit onto the disk are no reason either [needs hardware: root, to mount one]', async () => {
+    mkdirSync(folder);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
+    try {
+      expect((await load({}, model, () => new Promise((resolve) => setTimeout(resolve, 300)))).packsFromCache).toBe(false);
+      expect(readdirSync(folder)).toEqual([]);
+    } finally {
+      execFileSync('umount', [folder]);
+    }
   });
 
   test('are dropped when the model goes before they are written', async () => {
