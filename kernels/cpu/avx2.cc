@@ -3,5 +3,5 @@
 #include "avx2_quantise.inc"
 
 namespace ternion::kernels {
-const Kernels avx2_kernels = {"avx2", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, nullptr};
+const Kernels avx2_kernels = {"avx2", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, nullptr, nullptr};
 }

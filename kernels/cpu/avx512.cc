@@ -16,42 +16,6 @@
 namespace ternion::kernels {
 namespace {
 
-// Far enough ahead for the memory, near enough to stay in the first-level cache. Reading past the end does not fault.
-constexpr size_t prefetch_ahead = 16384;
-
-// Rows 0 … 15 and 16 … 31 of a tile.
-struct Halves {
-    __m512i low;
-    __m512i high;
-};
-
-ALWAYS_INLINE Halves load_codes(const uint8_t (&codes)[tile_rows][4]) {
-    const auto * at = reinterpret_cast<const char *>(codes);
-    _mm_prefetch(at + prefetch_ahead, _MM_HINT_T0);
-    _mm_prefetch(at + prefetch_ahead + 64, _MM_HINT_T0);
-    return {_mm512_load_si512(at), _mm512_load_si512(at + 64)};
-}
-
-struct FloatHalves {
-    __m512 low;
-    __m512 high;
-};
-
-ALWAYS_INLINE FloatHalves load_scales(const uint16_t (&scales)[tile_rows]) {
-    const auto * at = reinterpret_cast<const __m256i *>(scales);
-    return {_mm512_cvtph_ps(_mm256_load_si256(at)), _mm512_cvtph_ps(_mm256_load_si256(at + 1))};
-}
-
-ALWAYS_INLINE __m512 scaled(__m512i sum, __m512 weight_scale, float activation_scale, __m512 total) {
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(weight_scale, _mm512_set1_ps(activation_scale)), total);
-}
-
-ALWAYS_INLINE __m512i planes_together(const __m512i (&plane)[4]) {
-    const __m512i near = _mm512_add_epi32(plane[0], _mm512_srai_epi32(plane[1], 2));
-    const __m512i far = _mm512_add_epi32(_mm512_srai_epi32(plane[2], 4), _mm512_srai_epi32(plane[3], 6));
-    return _mm512_add_epi32(near, far);
-}
-
 template <int N>
 void ternary_few(const TernaryTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]) {
     const __m512i mask[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30), _mm512_set1_epi8(static_cast<char>(0xc0))};
@@ -259,7 +223,7 @@ void quantise32(const float * values, int8_t * codes, float & scale, int32_t & s
 
 } // namespace
 
-const Kernels avx512_vnni_kernels = {"avx512-vnni", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, avx512_six_bits};
-const Kernels avx512_vbmi2_kernels = {"avx512-vbmi2", ternary, bytes, quantise256, quantise32, &avx512_vbmi2_stq1_0, avx512_six_bits};
+const Kernels avx512_vnni_kernels = {"avx512-vnni", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, nullptr, avx512_six_bits};
+const Kernels avx512_vbmi2_kernels = {"avx512-vbmi2", ternary, bytes, quantise256, quantise32, &avx512_vbmi2_stq1_0, &avx512_vbmi2_quints, avx512_six_bits};
 
 } // namespace ternion::kernels

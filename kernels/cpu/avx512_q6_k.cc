@@ -8,13 +8,6 @@
 namespace ternion::kernels {
 namespace {
 
-constexpr size_t prefetch_ahead = 16384;
-
-ALWAYS_INLINE __m512i load(const void * at) {
-    _mm_prefetch(static_cast<const char *>(at) + prefetch_ahead, _MM_HINT_T0);
-    return _mm512_load_si512(at);
-}
-
 // Codes of columns 4 P … 4 P + 3 of sixteen, from two registers of low halves and one of high bits.
 template <int P>
 ALWAYS_INLINE __m512i codes(__m512i low, __m512i high) {

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t groups_per_block = 64;
 constexpr size_t table_bytes = groups_per_block * 64;
 // The next block of the same strip: it is needed when all strips have had this one.
-constexpr size_t prefetch_ahead = strip_groups(Layout::sherry) * sizeof(SherryTile);
+constexpr size_t to_next_block = strip_groups(Layout::sherry) * sizeof(SherryTile);
 
 // The weights of the codes without a sign, as signed bytes: lane = zero << 2 | b1 << 1 | b0.
 struct CodeBook {
@@ -70,7 +70,7 @@ ALWAYS_INLINE void add_code(__m512i (&sum)[N], __m512i (&word)[N][5], const Sher
     const __m512i table = _mm512_load_si512(tables + 64 * I);
     UNROLLED for (int g = 0; g < N; ++g) {
         if constexpr (next >= 0) {
-            _mm_prefetch(reinterpret_cast<const char *>(tile[g]->words[c][next]) + prefetch_ahead, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char *>(tile[g]->words[c][next]) + to_next_block, _MM_HINT_T0);
             word[g][next] = _mm512_load_si512(tile[g]->words[c][next]);
         }
         sum[g] = _mm512_add_epi16(sum[g], _mm512_permutexvar_epi16(index_of<I>(word[g]), table));

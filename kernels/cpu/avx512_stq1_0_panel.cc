@@ -7,8 +7,6 @@
 namespace ternion::kernels {
 namespace {
 
-constexpr size_t prefetch_ahead = 16384;
-
 // With few columns, several sums each hide the latency of the multiplication.
 template <int N>
 constexpr int sums = N == 1 ? 4 : N == 2 ? 2 : 1;
@@ -23,9 +21,7 @@ template <int N, int I>
 ALWAYS_INLINE void add_code(Sums<N> & sum, __m512i (&word)[5], const SherryTile & tile, size_t c, __m512i first, __m512i second, const int32_t * activations) {
     constexpr int next = next_word<I>();
     if constexpr (next >= 0) {
-        const auto * at = reinterpret_cast<const char *>(tile.words[c][next]);
-        _mm_prefetch(at + prefetch_ahead, _MM_HINT_T0);
-        word[next] = _mm512_load_si512(at);
+        word[next] = load(tile.words[c][next]);
     }
     const __m512i index = index_of<I>(word);
     const __m512i low = _mm512_permutex2var_epi32(first, index, second);

@@ -4,5 +4,5 @@
 #include "avx2_quantise.inc"
 
 namespace ternion::kernels {
-const Kernels avx_vnni_kernels = {"avx-vnni", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, nullptr};
+const Kernels avx_vnni_kernels = {"avx-vnni", ternary, bytes, quantise256, quantise32, &avx2_stq1_0, nullptr, nullptr};
 }

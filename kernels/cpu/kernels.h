@@ -38,10 +38,10 @@ using Quantise32 = Quantise256;
 /// Most row groups of a lookup: with their sums, a block's tables and what is fetched ahead, it fills the first-level cache.
 constexpr size_t lookup_groups = 16;
 
-/// How matrices of coded groups of weights (STQ1_0) are computed with.
+/// How matrices whose weights share codes (STQ1_0, five weights in a byte) are computed with.
 ///
-/// A column's sums over each group are tabulated for every code; the product then looks them up, one lookup for four weights. For
-/// many columns making tables does not pay: tiles are expanded to ternary ones, once for all columns.
+/// Where codes are of 32 kinds, a column's sums over each group are tabulated for every code; the product then looks them up, one
+/// lookup for four weights. For many columns tiles are expanded to ternary ones, once for all columns.
 struct CodedKernels {
     Layout layout;
     /// The same weights as a ternary tile.
@@ -66,6 +66,7 @@ struct Kernels {
     Quantise256 quantise256;
     Quantise32 quantise32;
     const CodedKernels * stq1_0;
+    const CodedKernels * quints; // null: TQ1_0 goes into ternary tiles
     SixBitKernel six_bits; // null: Q6_K stays upstream's
 };
 
@@ -78,12 +79,24 @@ extern const Kernels avx512_vnni_kernels;  // needs AVX-512 F, BW, VL, VNNI
 extern const Kernels avx512_vbmi2_kernels; // and VBMI, VBMI2
 extern const CodedKernels avx2_stq1_0;
 extern const CodedKernels avx512_vbmi2_stq1_0;
+extern const CodedKernels avx512_vbmi2_quints;
 void avx512_six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 #endif
 #if defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_dotprod_kernels; // needs the dot product of ARMv8.2
 extern const CodedKernels neon_stq1_0;
 #endif
+
+/// The kernels of a coded layout of a set; null for other layouts.
+inline const CodedKernels * coded_kernels(const Kernels & kernels, Layout layout) {
+    const CodedKernels * const all[] = {kernels.stq1_0, kernels.quints};
+    for (const CodedKernels * coded : all) {
+        if (coded && coded->layout == layout) {
+            return coded;
+        }
+    }
+    return nullptr;
+}
 
 /// Every set that this processor runs, the fastest first; scalar_kernels is the last.
 const Kernels * const * available_kernels(size_t & count);

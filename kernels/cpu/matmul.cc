@@ -65,14 +65,11 @@ PanelPlace panel_place(const PackedMatrix & matrix, size_t columns, uint8_t * ba
     return {columns, matrix.columns / block, block, matrix.layout == Layout::six_bits ? size_t{16} : size_t{1}, base};
 }
 
-bool is_coded(Layout layout) {
-    return layout == Layout::sherry || layout == Layout::nibbles;
-}
-
 // Looking up sums takes the least instructions, but keeps tables in the caches that weights stream through.
 const CodedKernels * lookup_kernels(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products) {
-    const bool better = !kernels.stq1_0->multiply || (matrix.in_cache && n_products == 1);
-    return is_coded(matrix.layout) && kernels.stq1_0->table_bytes > 0 && better ? kernels.stq1_0 : nullptr;
+    const CodedKernels * coded = coded_kernels(kernels, matrix.layout);
+    const bool better = coded && (!coded->multiply || (matrix.in_cache && n_products == 1));
+    return better && coded->table_bytes > 0 ? coded : nullptr;
 }
 
 /// What one column takes up when it is prepared for few products.
@@ -81,8 +78,8 @@ size_t column_bytes(const Kernels & kernels, const PackedMatrix & matrix) {
     return std::max(panel_place(matrix, 1, nullptr).bytes(), coded ? TablePlace{matrix.columns / 256, coded->table_bytes, nullptr}.bytes() : 0);
 }
 
-size_t expanded_bytes(const PackedMatrix & matrix) {
-    return is_coded(matrix.layout) ? groups_per_task * (matrix.columns / 256) * sizeof(TernaryTile) : 0;
+size_t expanded_bytes(const Kernels & kernels, const PackedMatrix & matrix) {
+    return coded_kernels(kernels, matrix.layout) ? groups_per_task * (matrix.columns / 256) * sizeof(TernaryTile) : 0;
 }
 
 Order sort(const PackedMatrix & matrix, const Routing & routing, size_t n_products, Scratch & scratch) {
@@ -135,7 +132,8 @@ struct Job {
     const Routing & routing;
     const Worker & worker;
     uint8_t * shared; // scratch of all threads together
-    bool direct;      // coded weights are multiplied as they are
+    const CodedKernels * coded; // of the matrix's layout; null: it has none
+    bool direct;                // coded weights are multiplied as they are
 
     size_t n_groups() const { return row_groups(matrix.rows); }
     size_t n_blocks() const { return matrix.columns / tile_columns(matrix.layout); }
@@ -150,7 +148,7 @@ struct Job {
         std::memcpy(out.at(product) + first, result, std::min(tile_rows, matrix.rows - first) * sizeof(float));
     }
 
-    void (*panel_order() const)(int8_t *) { return direct ? kernels.stq1_0->order : nullptr; }
+    void (*panel_order() const)(int8_t *) { return direct ? coded->order : nullptr; }
 
     // Row groups [first, last), from the start of a strip on, with a panel. `room` is for expanded tiles, of these groups already
     // there if `expanded`.
@@ -161,7 +159,7 @@ struct Job {
             const size_t n = std::min(step, last - group);
             const uint8_t * tiles = data(m) + map().at(group, 0);
             if (direct) {
-                kernels.stq1_0->multiply(tiles, n, n_blocks(), panel, result);
+                coded->multiply(tiles, n, n_blocks(), panel, result);
             } else if (matrix.layout == Layout::bytes) {
                 kernels.bytes(reinterpret_cast<const ByteTile *>(tiles), n_blocks(), panel, result);
             } else if (matrix.layout == Layout::six_bits) {
@@ -171,7 +169,7 @@ struct Job {
             } else {
                 auto * const ready = reinterpret_cast<TernaryTile *>(room) + (group - first) * n_blocks();
                 for (size_t b = 0; b < n_blocks() && !expanded; ++b) {
-                    kernels.stq1_0->expand(data(m) + map().at(group, b), ready[b]);
+                    coded->expand(data(m) + map().at(group, b), ready[b]);
                 }
                 kernels.ternary(ready, n_blocks(), panel, result);
             }
@@ -183,7 +181,7 @@ struct Job {
 
     // The thread's share of the strips of all segments, with no word to the other threads.
     void few_products(const Order & order, Scratch scratch) const {
-        const CodedKernels * coded = lookup_kernels(kernels, matrix, order.largest);
+        const CodedKernels * tables = lookup_kernels(kernels, matrix, order.largest);
         const size_t per_strip = strip_groups(matrix.layout);
         const size_t n_strips = (n_groups() + per_strip - 1) / per_strip;
         const size_t all = order.n_segments * n_strips;
@@ -194,8 +192,8 @@ struct Job {
             const uint32_t * products = order.products + segment.first;
             const size_t strip = at % n_strips;
             const size_t n = std::min(n_strips - strip, last - at);
-            if (coded) {
-                look_up(*coded, segment, products, strip, n, prepared, scratch);
+            if (tables) {
+                look_up(*tables, segment, products, strip, n, prepared, scratch);
             } else {
                 multiply_few(segment, products, strip * per_strip, std::min(n_groups(), (strip + n) * per_strip), prepared, scratch);
             }
@@ -203,13 +201,13 @@ struct Job {
         }
     }
 
-    void look_up(const CodedKernels & coded, const Segment & segment, const uint32_t * products, size_t first, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+    void look_up(const CodedKernels & tables, const Segment & segment, const uint32_t * products, size_t first, size_t n, const float * (&prepared)[few], Scratch scratch) const {
         TablePlace places[few];
         for (size_t c = 0; c < segment.count; ++c) {
-            places[c] = {n_blocks(), coded.table_bytes, scratch.at};
+            places[c] = {n_blocks(), tables.table_bytes, scratch.at};
             scratch.at += places[c].bytes();
             if (const float * column = input(products[c]); prepared[c] != column) {
-                fill_tables(kernels, coded, places[c], column);
+                fill_tables(kernels, tables, places[c], column);
                 prepared[c] = column;
             }
         }
@@ -218,7 +216,7 @@ struct Job {
         for (size_t group = first * strip_groups(matrix.layout); group < last; group += lookup_groups) {
             const size_t together = std::min(lookup_groups, last - group);
             for (size_t c = 0; c < segment.count; ++c) {
-                coded.lookup(data(segment.matrix) + map().at(group, 0), together, n_blocks(), places[c].tables(), places[c].scales(), result);
+                tables.lookup(data(segment.matrix) + map().at(group, 0), together, n_blocks(), places[c].tables(), places[c].scales(), result);
                 for (size_t g = 0; g < together; ++g) {
                     store(group + g, result[g], products[c]);
                 }
@@ -243,7 +241,7 @@ struct Job {
 
     void many_products(const Order & order, Scratch scratch) const {
         auto * const panels = scratch.take<PanelPlace>(order.n_panels + 1); // the thread's own; what they point at is shared
-        uint8_t * const expanded = scratch.take<uint8_t>(expanded_bytes(matrix));
+        uint8_t * const expanded = scratch.take<uint8_t>(expanded_bytes(kernels, matrix));
         uint8_t * base = shared;
         size_t p = 0;
         for (size_t s = 0; s < order.n_segments; ++s) {
@@ -288,8 +286,8 @@ struct Job {
 
 size_t private_bytes(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products) {
     return order_bytes(matrix, n_products) +
-           std::max(few * column_bytes(kernels, matrix) + expanded_bytes(matrix),
-                    aligned((panels_at_most(matrix, n_products) + 1) * sizeof(PanelPlace)) + aligned(expanded_bytes(matrix)));
+           std::max(few * column_bytes(kernels, matrix) + expanded_bytes(kernels, matrix),
+                    aligned((panels_at_most(matrix, n_products) + 1) * sizeof(PanelPlace)) + aligned(expanded_bytes(kernels, matrix)));
 }
 
 } // namespace
@@ -304,8 +302,9 @@ void matmul(const Kernels & kernels, const PackedMatrix & matrix, const Columns 
     const size_t own = private_bytes(kernels, matrix, n_products);
     Scratch mine{base + worker.index * own};
     const Order order = sort(matrix, routing, n_products, mine);
-    const bool direct = is_coded(matrix.layout) && kernels.stq1_0->multiply && order.largest <= direct_columns;
-    const Job job{kernels, matrix, in, out, routing, worker, base + worker.count * own, direct};
+    const CodedKernels * const coded = coded_kernels(kernels, matrix.layout);
+    const bool direct = coded && coded->multiply && order.largest <= direct_columns;
+    const Job job{kernels, matrix, in, out, routing, worker, base + worker.count * own, coded, direct};
     if (order.largest <= few && n_products <= few_in_all) {
         job.few_products(order, mine);
     } else {

@@ -195,6 +195,6 @@ void quantise32(const float * values, int8_t * codes, float & scale, int32_t & s
 
 } // namespace
 
-const Kernels neon_dotprod_kernels = {"neon-dotprod", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &neon_stq1_0, nullptr};
+const Kernels neon_dotprod_kernels = {"neon-dotprod", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &neon_stq1_0, nullptr, nullptr};
 
 } // namespace ternion::kernels

@@ -39,6 +39,7 @@ Layout layout_of(SourceFormat format, const Kernels & kernels) {
         case SourceFormat::q8_0:   return Layout::bytes;
         case SourceFormat::q6_k:   return Layout::six_bits;
         case SourceFormat::stq1_0: return kernels.stq1_0->layout;
+        case SourceFormat::tq1_0:  return kernels.quints ? kernels.quints->layout : Layout::ternary;
         default:                   return Layout::ternary;
     }
 }

@@ -146,6 +146,6 @@ void expand_nibbles(const uint8_t * tile, TernaryTile & out) {
 
 const CodedKernels scalar_stq1_0 = {Layout::nibbles, expand_nibbles, nullptr, nullptr, 0, nullptr, nullptr};
 
-const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0, six_bits};
+const Kernels scalar_kernels = {"scalar", ternary, bytes, quantise256, quantise32, &scalar_stq1_0, nullptr, six_bits};
 
 } // namespace ternion::kernels

@@ -1,6 +1,7 @@
 #include "pack.h"
 
 #include "half.h"
+#include "quints.h"
 #include "stq1_0.h"
 
 #include <algorithm>
@@ -182,6 +183,50 @@ void put_tq1_0(TernaryTile & tile, size_t row, const uint8_t * block) {
     put_ternary(tile, row, codes, half_at(block + 52));
 }
 
+// Byte by byte, four at a time: nothing carries into the next one.
+uint32_t quint_codes(const uint32_t (&weights)[5]) {
+    constexpr uint32_t ones = 0x01010101u;
+    const uint32_t q = weights[0] + 3 * weights[1] + 9 * weights[2] + 27 * weights[3];
+    const uint32_t beyond = (q + 64 * ones) >> 7 & ones; // q is at most 80
+    const uint32_t mask = beyond * 255;
+    const uint32_t near = weights[4] << 6 | (q & ~mask);
+    return (near & ~mask) | ((q + 128 * ones + 17 * weights[4]) & mask);
+}
+
+void put_quints(QuintTile & tile, size_t row, const uint8_t * block) {
+    alignas(64) uint8_t codes[256];
+    codes_of_tq1_0(block, codes);
+    uint32_t words[64];
+    std::memcpy(words, codes, sizeof(words));
+    for (size_t t = 0; t < 12; ++t) {
+        const uint32_t word = quint_codes({words[5 * t], words[5 * t + 1], words[5 * t + 2], words[5 * t + 3], words[5 * t + 4]});
+        std::memcpy(tile.codes[t][row], &word, sizeof(word));
+    }
+    const uint32_t tail = words[60] | words[61] << 2 | words[62] << 4 | words[63] << 6;
+    std::memcpy(tile.tail[row], &tail, sizeof(tail));
+    tile.scales[row] = half_at(block + 52);
+}
+
+void expand_tile(const QuintTile & tile, TernaryTile & out) {
+    for (size_t row = 0; row < tile_rows; ++row) {
+        for (size_t j = 0; j < 4; ++j) {
+            uint8_t weights[64];
+            for (size_t t = 0; t < 12; ++t) {
+                const QuintWeights five = quint_weights(tile.codes[t][row][j]);
+                std::memcpy(weights + 5 * t, five.plus_one, sizeof(five.plus_one));
+            }
+            for (size_t p = 0; p < 4; ++p) {
+                weights[60 + p] = tile.tail[row][j] >> (2 * p) & 3;
+            }
+            for (size_t t = 0; t < 16; ++t) {
+                const uint8_t * four = weights + 4 * t;
+                out.codes[t][row][j] = static_cast<uint8_t>(four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6);
+            }
+        }
+    }
+    std::memcpy(out.scales, tile.scales, sizeof(out.scales));
+}
+
 template <typename Tile>
 void pack_tiles(Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, void (*put)(Tile &, size_t, const uint8_t *)) {
     const size_t n_blocks = columns / Tile::columns;
@@ -243,7 +288,13 @@ size_t packed_bytes(Layout layout, size_t rows, size_t columns) {
 
 void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
     switch (format) {
-        case SourceFormat::tq1_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 54, put_tq1_0); break;
+        case SourceFormat::tq1_0:
+            if (layout == Layout::quints) {
+                pack_tiles<QuintTile>(layout, source, packed, rows, columns, first, last, 54, put_quints);
+            } else {
+                pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 54, put_tq1_0);
+            }
+            break;
         case SourceFormat::tq2_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 66, put_tq2_0); break;
         case SourceFormat::q8_0:  pack_tiles<ByteTile>(layout, source, packed, rows, columns, first, last, 34, put_bytes); break;
         case SourceFormat::q6_k:  pack_tiles<SixBitTile>(layout, source, packed, rows, columns, first, last, 210, put_q6_k); break;
@@ -258,7 +309,11 @@ void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * 
 }
 
 void expand(Layout layout, const uint8_t * tile, TernaryTile & out) {
-    layout == Layout::sherry ? expand_tile(*reinterpret_cast<const SherryTile *>(tile), out) : expand_tile(*reinterpret_cast<const NibbleTile *>(tile), out);
+    switch (layout) {
+        case Layout::sherry: expand_tile(*reinterpret_cast<const SherryTile *>(tile), out); break;
+        case Layout::quints: expand_tile(*reinterpret_cast<const QuintTile *>(tile), out); break;
+        default:             expand_tile(*reinterpret_cast<const NibbleTile *>(tile), out); break;
+    }
 }
 
 void unpack_row(Layout layout, const uint8_t * packed, size_t rows, size_t columns, size_t row, float * out) {

@@ -10,6 +10,13 @@
 //                byte bj, bits 2 p and 2 p + 1: the weight of column 16 t + 4 p + j, plus 1
 //     scales     one half-precision number per row
 //
+//   QuintTile: 32 rows x 256 columns, 1728 bytes = 32 blocks of TQ1_0
+//
+//     codes[t]   columns 20 t … 20 t + 19, rows as above. Byte bj: the weights of columns 20 t + j, + 4, + 8, + 12 and + 16
+//     tail       columns 240 … 255, as TernaryTile has them
+//     a code     q, of four weights plus 1 in base 3 with the first one lowest, and e, the fifth plus 1:
+//                64 e + q where q is below 64, else 192 + 17 e + (q - 64). Two tables of 64 bytes decode it.
+//
 //   ByteTile: 32 rows x 32 columns, 1088 bytes = 32 blocks of Q8_0
 //
 //     codes[t]   columns 4 t … 4 t + 3, as above; byte bj: the weight of column 4 t + j, plus 128
@@ -46,6 +53,13 @@ struct alignas(64) TernaryTile {
     uint16_t scales[tile_rows];
 };
 
+struct alignas(64) QuintTile {
+    static constexpr size_t columns = 256;
+    uint8_t codes[12][tile_rows][4];
+    uint8_t tail[tile_rows][4];
+    uint16_t scales[tile_rows];
+};
+
 struct alignas(64) ByteTile {
     static constexpr size_t columns = 32;
     uint8_t codes[8][tile_rows][4];
@@ -73,12 +87,12 @@ struct alignas(64) SixBitTile {
     uint16_t scales[tile_rows];
 };
 
-static_assert(sizeof(SixBitTile) == 6720 && sizeof(TernaryTile) == 2112 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
+static_assert(sizeof(SixBitTile) == 6720 && sizeof(TernaryTile) == 2112 && sizeof(QuintTile) == 1728 && sizeof(ByteTile) == 1088 && sizeof(SherryTile) == 1344 && sizeof(NibbleTile) == 1344);
 
 /// What a packed matrix consists of, and in which order: a strip of row groups after the other, in each the blocks of columns from
 /// left to right, of each block the tiles of the strip's row groups. So memory is read in one go by a kernel that takes a strip at a
 /// time. `sherry` and `nibbles` have strips of four row groups, the others of one; the last strip may have fewer.
-enum class Layout : uint8_t { ternary, bytes, sherry, nibbles, six_bits };
+enum class Layout : uint8_t { ternary, bytes, sherry, nibbles, six_bits, quints };
 
 constexpr size_t tile_bytes(Layout layout) {
     switch (layout) {
@@ -87,6 +101,7 @@ constexpr size_t tile_bytes(Layout layout) {
         case Layout::sherry:  return sizeof(SherryTile);
         case Layout::nibbles: return sizeof(NibbleTile);
         case Layout::six_bits: return sizeof(SixBitTile);
+        case Layout::quints:  return sizeof(QuintTile);
     }
     return 0;
 }
