@@ -83,6 +83,8 @@ export interface NativePlacement {
   readonly threads: number;
   /** CPU kernels in use: `upstream`, or the name of ours if weights are packed for them. */
   readonly kernels: string;
+  /** Of those: in which way the weights of each type are held and multiplied, the fastest here as was tried, or the one named. */
+  readonly packed: readonly { readonly type: string; readonly way: string; readonly tensors: number; readonly bytes: number }[];
   /** Of weights that are packed for kernels of ours; they came from the pack cache, or were packed by this load. */
   readonly packedBytes: number;
   readonly packsFromCache: boolean;

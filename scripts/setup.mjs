@@ -1,7 +1,7 @@
 // Brings a checkout into a state in which the program, or its tests, can run: npm packages, llama.cpp's source, the
 // addon, the compiled TypeScript. Does only what is missing or stale, and says nothing when nothing is.
 
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { ensureSource, isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
@@ -101,6 +101,7 @@ export async function ensureTypeScript() {
     const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
     mkdirSync(fresh, { recursive: true });
     await run(process.execPath, [tsc, '-p', ROOT, '--outDir', fresh, '--noEmitOnError']);
+    chmodSync(join(fresh, 'cli', 'main.js'), 0o755); // `npx ternion` runs it; npm sets this once, at installing
     swapIntoPlace(fresh, join(ROOT, 'dist'));
   });
   writeStamp('typescript', inputs);

@@ -14,6 +14,10 @@ thread_local Loading * loading = nullptr;
 
 ggml_backend_buffer_type_t buffer_type();
 
+size_t bytes_of(const ggml_tensor * tensor, const Way & way) {
+    return packed_bytes(way.layout, static_cast<size_t>(tensor->ne[1]), static_cast<size_t>(tensor->ne[0])) * static_cast<size_t>(tensor->ne[2]);
+}
+
 class ExtraBufferType : public ggml::cpu::extra_buffer_type {
   public:
     bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
@@ -64,9 +68,19 @@ void * base_of(ggml_backend_buffer_t buffer) {
     return contents(buffer).weights->memory->data();
 }
 
-PackedEntry entry_of(const ggml_tensor * tensor, SourceFormat format, const Kernels & kernels, const uint8_t * base) {
+PackedEntry entry_of(const ggml_tensor * tensor, const Way & way, const uint8_t * base) {
     const auto n = [&](int i) { return static_cast<uint64_t>(tensor->ne[i]); };
-    return {tensor->name, tensor->type, layout_of(format, kernels), {n(0), n(1), n(2)}, static_cast<uint64_t>(static_cast<const uint8_t *>(tensor->data) - base)};
+    return {tensor->name, tensor->type, way.layout, {n(0), n(1), n(2)}, static_cast<uint64_t>(static_cast<const uint8_t *>(tensor->data) - base)};
+}
+
+void count(std::vector<PackedKind> & kinds, const ggml_tensor * tensor, const Way & way) {
+    const std::string type = ggml_type_name(tensor->type);
+    auto kind = std::find_if(kinds.begin(), kinds.end(), [&](const PackedKind & k) { return k.type == type && k.way == way.name; });
+    if (kind == kinds.end()) {
+        kind = kinds.insert(kinds.end(), {type, way.name});
+    }
+    kind->tensors++;
+    kind->bytes += bytes_of(tensor, way);
 }
 
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
@@ -76,8 +90,9 @@ ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
     }
     Buffer & b = contents(buffer);
     try {
-        tensor->extra = static_cast<ggml::cpu::tensor_traits *>(&b.tensors.emplace_back(loading->kernels(), format, tensor, buffer->size <= last_level_cache() / 2));
-        PackedEntry entry = entry_of(tensor, format, loading->kernels(), b.weights->memory->data());
+        const Way & way = loading->way_of(tensor, format);
+        tensor->extra = static_cast<ggml::cpu::tensor_traits *>(&b.tensors.emplace_back(loading->kernels(), format, tensor, way));
+        PackedEntry entry = entry_of(tensor, way, b.weights->memory->data());
         if (b.weights->stored && std::find(b.stored.begin(), b.stored.end(), entry) == b.stored.end()) {
             // Another model's after all. No weight has been set yet: the loader makes all tensors first.
             b.weights->stored = false;
@@ -86,6 +101,7 @@ ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
             }
         }
         b.weights->entries.push_back(std::move(entry));
+        count(b.weights->kinds, tensor, way);
     } catch (const std::bad_alloc &) {
         return GGML_STATUS_ALLOC_FAILED;
     }
@@ -97,7 +113,12 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     PackedWeights & weights = *contents(buffer).weights;
     weights.source_bytes += size;
     if (!weights.stored) {
-        static_cast<PackedTensor *>(static_cast<ggml::cpu::tensor_traits *>(tensor->extra))->pack_all(static_cast<const uint8_t *>(data), static_cast<uint8_t *>(tensor->data));
+        const auto * packed = static_cast<PackedTensor *>(static_cast<ggml::cpu::tensor_traits *>(tensor->extra));
+        const bool whole = packed->pack_all(static_cast<const uint8_t *>(data), static_cast<uint8_t *>(tensor->data));
+        GGML_ASSERT((whole || loading) && "weights are set while their Loading lives");
+        if (!whole) {
+            loading->unfit() = true;
+        }
     }
 }
 
@@ -146,18 +167,18 @@ size_t alignment_of(ggml_backend_buffer_type_t) {
     return 64;
 }
 
-size_t bytes_of(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
+size_t allocated_bytes(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
     SourceFormat format{};
     if (!loading || !source_format(tensor, loading->kernels(), format)) {
         return ggml_nbytes(tensor);
     }
-    return packed_bytes(layout_of(format, loading->kernels()), static_cast<size_t>(tensor->ne[1]), static_cast<size_t>(tensor->ne[0])) * static_cast<size_t>(tensor->ne[2]);
+    return bytes_of(tensor, loading->way_of(tensor, format));
 }
 
 ggml_backend_buffer_type_t buffer_type() {
     static ExtraBufferType * const context = new ExtraBufferType; // used until the process ends
     static ggml_backend_buffer_type type = {
-        {buffer_type_name, allocate, alignment_of, nullptr, bytes_of, nullptr},
+        {buffer_type_name, allocate, alignment_of, nullptr, allocated_bytes, nullptr},
         ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         context,
     };
@@ -179,8 +200,27 @@ ggml_backend_buffer_type_t packed_weights_buffer_type() {
     return buffer_type();
 }
 
-Loading::Loading(const Kernels & kernels, StoredPack stored) : kernels_(kernels), stored_(std::move(stored)) {
+Loading::Loading(const Kernels & kernels, LoadingOptions options) : kernels_(kernels), options_(std::move(options)) {
+    for (const PackedEntry & entry : options_.stored.entries) {
+        stored_layouts_.emplace(entry.name, entry.layout);
+    }
     loading = this;
+}
+
+const Way & Loading::way_of(const ggml_tensor * weight, SourceFormat format) {
+    const auto ways = ways_of(kernels_, format);
+    const auto first = [&](auto wanted) { return std::find_if(ways.begin(), ways.end(), wanted); };
+    if (const auto named = first([&](const Way & way) { return way.name == options_.way; }); named != ways.end()) {
+        return *named;
+    }
+    // What is stored was the fastest once. Which of several ways with the same layout is, the pack does not say.
+    if (const auto stored = stored_layouts_.find(weight->name); stored != stored_layouts_.end()) {
+        const auto alike = [&](const Way & way) { return way.layout == stored->second; };
+        if (std::count_if(ways.begin(), ways.end(), alike) == 1) {
+            return *first(alike);
+        }
+    }
+    return Timings::instance().fastest({kernels_, format, static_cast<size_t>(weight->ne[1]), static_cast<size_t>(weight->ne[0]), options_.in_cache, options_.n_threads}, trial_memory_);
 }
 
 Loading::~Loading() {

@@ -6,10 +6,12 @@
 
 #include "kernels.h"
 #include "packed_memory.h"
+#include "ways.h"
 
 #include "ggml-backend.h"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,33 +45,55 @@ struct StoredPack {
 /// A change of what is stored under the name of a layout. Packs of other versions are of no use.
 constexpr uint32_t layout_version = 1;
 
+/// Weights of one type that are held and multiplied in one way.
+struct PackedKind {
+    std::string type;
+    std::string way;
+    uint64_t tensors = 0;
+    uint64_t bytes = 0; // in memory
+};
+
 /// Where one model's weights went. The memory lives as long as the model; whoever holds this keeps it alive.
 struct PackedWeights {
     std::shared_ptr<PackedMemory> memory;
     std::vector<PackedEntry> entries;
+    std::vector<PackedKind> kinds;
     uint64_t source_bytes = 0; // in the model's file
     bool stored = false;       // they came from a StoredPack: nothing was packed
+};
+
+struct LoadingOptions {
+    StoredPack stored; // weights are taken from it if it has all of them, in the same places
+    std::string way;   // for formats that have a way of this name; others take the fastest
+    bool in_cache = false; // as TimedCase has it
+    size_t n_threads = 1;
 };
 
 /// While it lives, models that its thread loads get their weights packed for `kernels`; without one they stay as they are in the
 /// file. Weights that are packed keep working when it is gone. One per thread.
 class Loading {
   public:
-    /// Weights are taken from `stored` if it has all of them, in the same places.
-    explicit Loading(const Kernels & kernels, StoredPack stored = {});
+    explicit Loading(const Kernels & kernels, LoadingOptions options = {});
     ~Loading();
     Loading(const Loading &) = delete;
     Loading & operator=(const Loading &) = delete;
 
     const Kernels & kernels() const { return kernels_; }
-    StoredPack & stored() { return stored_; }
+    StoredPack & stored() { return options_.stored; }
+    /// How a weight is packed. The same for the same weight, as long as this lives.
+    const Way & way_of(const ggml_tensor * weight, SourceFormat format);
     /// What was packed, of all buffers; usually there is one, or none.
     std::vector<std::shared_ptr<PackedWeights>> & packed() { return packed_; }
+    /// Some weight does not fit into its layout: the model is wrong, and has to be loaded again with the way "ternary".
+    bool & unfit() { return unfit_; }
 
   private:
     const Kernels & kernels_;
-    StoredPack stored_;
+    LoadingOptions options_;
+    std::map<std::string, Layout> stored_layouts_;
+    TrialMemory trial_memory_;
     std::vector<std::shared_ptr<PackedWeights>> packed_;
+    bool unfit_ = false;
 };
 
 } // namespace ternion::kernels

@@ -65,11 +65,9 @@ PanelPlace panel_place(const PackedMatrix & matrix, size_t columns, uint8_t * ba
     return {columns, matrix.columns / block, block, matrix.layout == Layout::six_bits ? size_t{16} : size_t{1}, base};
 }
 
-// Looking up sums takes the least instructions, but keeps tables in the caches that weights stream through.
 const CodedKernels * lookup_kernels(const Kernels & kernels, const PackedMatrix & matrix, size_t n_products) {
     const CodedKernels * coded = coded_kernels(kernels, matrix.layout);
-    const bool better = coded && (!coded->multiply || (matrix.in_cache && n_products == 1));
-    return better && coded->table_bytes > 0 ? coded : nullptr;
+    return matrix.look_up && (!coded->multiply || n_products == 1) ? coded : nullptr;
 }
 
 /// What one column takes up when it is prepared for few products.

@@ -17,8 +17,9 @@ struct PackedMatrix {
     size_t rows;
     size_t columns;
     size_t count = 1;
-    /// All of the model's weights fit into the last-level cache: then computing bounds a product, not reading.
-    bool in_cache = false;
+    /// Where there is one column its sums are looked up, which takes the least instructions, but keeps tables in the caches that weights
+    /// stream through. Needs kernels with tables.
+    bool look_up = false;
 };
 
 /// Columns of single-precision numbers that lie anywhere: column j is at [j % n1][j / n1 % n2][j / n1 / n2], strides in bytes.

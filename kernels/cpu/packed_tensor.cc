@@ -1,6 +1,7 @@
 #include "packed_tensor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -22,31 +23,24 @@ Routing routing_of(const ggml_tensor * op) {
 
 } // namespace
 
-bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format) {
-    switch (weight->type) {
-        case GGML_TYPE_TQ1_0:  format = SourceFormat::tq1_0; break;
-        case GGML_TYPE_TQ2_0:  format = SourceFormat::tq2_0; break;
-        case GGML_TYPE_Q8_0:   format = SourceFormat::q8_0; break;
-        case GGML_TYPE_STQ1_0: format = SourceFormat::stq1_0; break;
-        case GGML_TYPE_Q6_K:   format = SourceFormat::q6_k; break;
+bool format_of(ggml_type type, SourceFormat & format) {
+    switch (type) {
+        case GGML_TYPE_TQ1_0:  format = SourceFormat::tq1_0; return true;
+        case GGML_TYPE_TQ2_0:  format = SourceFormat::tq2_0; return true;
+        case GGML_TYPE_Q8_0:   format = SourceFormat::q8_0; return true;
+        case GGML_TYPE_STQ1_0: format = SourceFormat::stq1_0; return true;
+        case GGML_TYPE_Q6_K:   format = SourceFormat::q6_k; return true;
         default:               return false;
     }
-    return weight->ne[3] == 1 && (format != SourceFormat::q6_k || kernels.six_bits);
 }
 
-Layout layout_of(SourceFormat format, const Kernels & kernels) {
-    switch (format) {
-        case SourceFormat::q8_0:   return Layout::bytes;
-        case SourceFormat::q6_k:   return Layout::six_bits;
-        case SourceFormat::stq1_0: return kernels.stq1_0->layout;
-        case SourceFormat::tq1_0:  return kernels.quints ? kernels.quints->layout : Layout::ternary;
-        default:                   return Layout::ternary;
-    }
+bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format) {
+    return format_of(weight->type, format) && weight->ne[3] == 1 && !ways_of(kernels, format).empty();
 }
 
-PackedTensor::PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight, bool in_cache)
-    : kernels_(kernels), format_(format), matrix_{layout_of(format, kernels), static_cast<const uint8_t *>(weight->data), static_cast<size_t>(weight->ne[1]),
-                                                  static_cast<size_t>(weight->ne[0]), static_cast<size_t>(weight->ne[2]), in_cache} {}
+PackedTensor::PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight, const Way & way)
+    : kernels_(kernels), format_(format), matrix_{way.layout, static_cast<const uint8_t *>(weight->data), static_cast<size_t>(weight->ne[1]),
+                                                  static_cast<size_t>(weight->ne[0]), static_cast<size_t>(weight->ne[2]), way.look_up} {}
 
 bool PackedTensor::work_size(int n_threads, const ggml_tensor * op, size_t & size) {
     if (!takes(op)) {
@@ -66,18 +60,21 @@ bool PackedTensor::compute_forward(ggml_compute_params * params, ggml_tensor * o
 }
 
 // Packing reads and writes memory at its own speed, so a few threads are enough.
-void PackedTensor::pack_all(const uint8_t * source, uint8_t * packed) const {
+bool PackedTensor::pack_all(const uint8_t * source, uint8_t * packed) const {
     constexpr size_t most_threads = 8, worth_a_thread = 64;
     const size_t per_matrix = row_groups(matrix_.rows), groups = per_matrix * matrix_.count;
     const size_t source_bytes = matrix_.rows * source_row_bytes(format_, matrix_.columns);
     const size_t bytes = packed_bytes(matrix_.layout, matrix_.rows, matrix_.columns);
     const size_t n = std::clamp<size_t>(std::min<size_t>(std::thread::hardware_concurrency(), groups / worth_a_thread), 1, most_threads);
+    std::atomic<bool> whole{true};
     const auto part = [&](size_t i) {
         const size_t last = groups * (i + 1) / n;
         for (size_t group = groups * i / n; group < last;) {
             const size_t m = group / per_matrix, first = group % per_matrix;
             const size_t end = std::min(per_matrix, first + last - group);
-            pack(format_, matrix_.layout, source + m * source_bytes, packed + m * bytes, matrix_.rows, matrix_.columns, first, end);
+            if (!pack(format_, matrix_.layout, source + m * source_bytes, packed + m * bytes, matrix_.rows, matrix_.columns, first, end)) {
+                whole = false;
+            }
             group += end - first;
         }
     };
@@ -97,6 +94,7 @@ void PackedTensor::pack_all(const uint8_t * source, uint8_t * packed) const {
     for (std::thread & thread : others) {
         thread.join();
     }
+    return whole;
 }
 
 } // namespace ternion::kernels

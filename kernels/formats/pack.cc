@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 
 namespace ternion::kernels {
 namespace {
@@ -193,18 +194,37 @@ uint32_t quint_codes(const uint32_t (&weights)[5]) {
     return (near & ~mask) | ((q + 128 * ones + 17 * weights[4]) & mask);
 }
 
-void put_quints(QuintTile & tile, size_t row, const uint8_t * block) {
-    alignas(64) uint8_t codes[256];
-    codes_of_tq1_0(block, codes);
-    uint32_t words[64];
-    std::memcpy(words, codes, sizeof(words));
+void put_quints(QuintTile & tile, size_t row, const uint32_t (&words)[64], uint16_t scale) {
     for (size_t t = 0; t < 12; ++t) {
         const uint32_t word = quint_codes({words[5 * t], words[5 * t + 1], words[5 * t + 2], words[5 * t + 3], words[5 * t + 4]});
         std::memcpy(tile.codes[t][row], &word, sizeof(word));
     }
     const uint32_t tail = words[60] | words[61] << 2 | words[62] << 4 | words[63] << 6;
     std::memcpy(tile.tail[row], &tail, sizeof(tail));
-    tile.scales[row] = half_at(block + 52);
+    tile.scales[row] = scale;
+}
+
+bool put_quints_of_tq1_0(QuintTile & tile, size_t row, const uint8_t * block) {
+    alignas(64) uint8_t codes[256];
+    codes_of_tq1_0(block, codes);
+    uint32_t words[64];
+    std::memcpy(words, codes, sizeof(words));
+    put_quints(tile, row, words, half_at(block + 52));
+    return true;
+}
+
+// A code of 3, which TQ2_0 has room for and nobody writes, is beyond five weights in a byte.
+bool put_quints_of_tq2_0(QuintTile & tile, size_t row, const uint8_t * block) {
+    uint32_t packed[16], words[64], beyond = 0;
+    std::memcpy(packed, block, sizeof(packed));
+    for (size_t i = 0; i < 16; ++i) {
+        beyond |= packed[i] & packed[i] >> 1 & 0x55555555u;
+        for (size_t p = 0; p < 4; ++p) {
+            words[i / 8 * 32 + 8 * p + i % 8] = packed[i] >> (2 * p) & 0x03030303u;
+        }
+    }
+    put_quints(tile, row, words, half_at(block + 64));
+    return beyond == 0;
 }
 
 void expand_tile(const QuintTile & tile, TernaryTile & out) {
@@ -227,8 +247,9 @@ void expand_tile(const QuintTile & tile, TernaryTile & out) {
     std::memcpy(out.scales, tile.scales, sizeof(out.scales));
 }
 
-template <typename Tile>
-void pack_tiles(Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, void (*put)(Tile &, size_t, const uint8_t *)) {
+template <typename Tile, typename Put>
+bool pack_tiles(Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last, size_t block_bytes, Put put) {
+    bool whole = true;
     const size_t n_blocks = columns / Tile::columns;
     const TileMap map{layout, row_groups(rows), n_blocks};
     for (size_t group = first; group < last; ++group) {
@@ -239,10 +260,16 @@ void pack_tiles(Layout layout, const uint8_t * source, uint8_t * packed, size_t 
                 std::memset(tile, 0, sizeof(Tile));
             }
             for (size_t i = 0; i < std::min(tile_rows, rows - row); ++i) {
-                put(*tile, i, source + ((row + i) * n_blocks + b) * block_bytes);
+                const uint8_t * block = source + ((row + i) * n_blocks + b) * block_bytes;
+                if constexpr (std::is_same_v<decltype(put(*tile, i, block)), bool>) {
+                    whole &= put(*tile, i, block);
+                } else {
+                    put(*tile, i, block);
+                }
             }
         }
     }
+    return whole;
 }
 
 void unpack(const TernaryTile & tile, size_t row, float * out) {
@@ -286,26 +313,19 @@ size_t packed_bytes(Layout layout, size_t rows, size_t columns) {
     return row_groups(rows) * (columns / tile_columns(layout)) * tile_bytes(layout);
 }
 
-void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
-    switch (format) {
-        case SourceFormat::tq1_0:
-            if (layout == Layout::quints) {
-                pack_tiles<QuintTile>(layout, source, packed, rows, columns, first, last, 54, put_quints);
-            } else {
-                pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 54, put_tq1_0);
-            }
-            break;
-        case SourceFormat::tq2_0: pack_tiles<TernaryTile>(layout, source, packed, rows, columns, first, last, 66, put_tq2_0); break;
-        case SourceFormat::q8_0:  pack_tiles<ByteTile>(layout, source, packed, rows, columns, first, last, 34, put_bytes); break;
-        case SourceFormat::q6_k:  pack_tiles<SixBitTile>(layout, source, packed, rows, columns, first, last, 210, put_q6_k); break;
-        case SourceFormat::stq1_0:
-            if (layout == Layout::sherry) {
-                pack_tiles<SherryTile>(layout, source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_sherry);
-            } else {
-                pack_tiles<NibbleTile>(layout, source, packed, rows, columns, first, last, sizeof(ternion_stq1_0_block), put_nibbles);
-            }
-            break;
+bool pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last) {
+    const auto into = [&]<typename Tile>(Tile *, auto put) {
+        return pack_tiles<Tile>(layout, source, packed, rows, columns, first, last, source_row_bytes(format, Tile::columns), put);
+    };
+    switch (layout) {
+        case Layout::ternary:  return into(static_cast<TernaryTile *>(nullptr), format == SourceFormat::tq1_0 ? put_tq1_0 : put_tq2_0);
+        case Layout::quints:   return into(static_cast<QuintTile *>(nullptr), format == SourceFormat::tq1_0 ? put_quints_of_tq1_0 : put_quints_of_tq2_0);
+        case Layout::bytes:    return into(static_cast<ByteTile *>(nullptr), put_bytes);
+        case Layout::six_bits: return into(static_cast<SixBitTile *>(nullptr), put_q6_k);
+        case Layout::sherry:   return into(static_cast<SherryTile *>(nullptr), put_sherry);
+        case Layout::nibbles:  return into(static_cast<NibbleTile *>(nullptr), put_nibbles);
     }
+    return false;
 }
 
 void expand(Layout layout, const uint8_t * tile, TernaryTile & out) {

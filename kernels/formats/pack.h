@@ -18,9 +18,9 @@ size_t source_row_bytes(SourceFormat format, size_t columns);
 size_t packed_bytes(Layout layout, size_t rows, size_t columns);
 
 /// Packs row groups [first, last) of a matrix of `rows` rows; `source` and `packed` are those of the whole matrix. Different
-/// groups may be packed by different threads. TQ1_0 and TQ2_0 go into `ternary`, TQ1_0 also into `quints`, Q8_0 into `bytes`,
-/// Q6_K into `six_bits`, STQ1_0 into the other two.
-void pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last);
+/// groups may be packed by different threads. TQ1_0 and TQ2_0 go into `ternary` and `quints`, Q8_0 into `bytes`, Q6_K into
+/// `six_bits`, STQ1_0 into the other two. False: there are weights that the layout cannot hold.
+bool pack(SourceFormat format, Layout layout, const uint8_t * source, uint8_t * packed, size_t rows, size_t columns, size_t first, size_t last);
 
 /// The weights of one row as numbers: the inverse of pack(), and the reference of the kernels.
 void unpack_row(Layout layout, const uint8_t * packed, size_t rows, size_t columns, size_t row, float * out);

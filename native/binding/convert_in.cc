@@ -85,6 +85,7 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.context.context = in.integer<uint32_t>("context");
     options.context.sequences = in.integer<uint32_t>("sequences");
     options.context.threads = in.integer<int32_t>("threads");
+    options.model.threads = options.context.threads;
     options.context.kv_k = kv_type(in.string("kvK"));
     options.context.kv_v = kv_type(in.string("kvV"));
     return options;

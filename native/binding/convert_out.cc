@@ -267,9 +267,18 @@ napi_value make_placement(napi_env env, const Engine & engine) {
     set(env, out, "gpuLayers", static_cast<double>(engine.model->gpu_layers()));
     set(env, out, "layers", static_cast<double>(engine.model->info().layers));
     set(env, out, "threads", static_cast<double>(context.threads()));
-    set(env, out, "kernels", engine.model->kernels());
-    set(env, out, "packedBytes", number(engine.model->packed_bytes()));
-    set(env, out, "packsFromCache", make_bool(env, engine.model->packs_were_stored()));
+    const PackedFacts & packed = engine.model->packed();
+    set(env, out, "kernels", packed.kernels);
+    set(env, out, "packed", make_list(env, packed.kinds, [&](const kernels::PackedKind & kind) {
+            napi_value item = make_object(env);
+            set(env, item, "type", kind.type);
+            set(env, item, "way", kind.way);
+            set(env, item, "tensors", number(kind.tensors));
+            set(env, item, "bytes", number(kind.bytes));
+            return item;
+        }));
+    set(env, out, "packedBytes", number(packed.bytes));
+    set(env, out, "packsFromCache", make_bool(env, packed.from_cache));
     set(env, out, "context", number(context.context_size()));
     set(env, out, "sequences", number(context.sequences()));
     set(env, out, "kvTokens", number(uint64_t{context.context_size()} * context.sequences()));

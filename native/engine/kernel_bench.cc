@@ -118,7 +118,7 @@ Result<std::unique_ptr<KernelBench>> KernelBench::create(const KernelBenchOption
             return weights.error();
         }
         const size_t read = product->experts > 0 ? (*weights)->bytes() / static_cast<size_t>(product->experts) * chosen_per_product : (*weights)->bytes();
-        bench->systems_.push_back({multiplier.name, multiplier.kernels != nullptr, read});
+        bench->systems_.push_back({multiplier.name, multiplier.choice.kernels != nullptr, read});
         bench->weights_.push_back(std::move(*weights));
     }
     bench->next_.resize(bench->systems_.size());
@@ -179,7 +179,7 @@ Result<bool> KernelBench::know(const std::vector<uint8_t> & file, const std::vec
     }
 
     const auto all = multipliers();
-    const auto scalar = std::find_if(all.begin(), all.end(), [](const Multiplier & m) { return m.kernels == &kernels::scalar_kernels; });
+    const auto scalar = std::find_if(all.begin(), all.end(), [](const Multiplier & m) { return m.name == kernels::scalar_kernels.name; });
     if (!takes(*scalar, part)) {
         return true;
     }

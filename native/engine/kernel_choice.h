@@ -1,15 +1,29 @@
-// Which of our kernels weights are packed for.
+// Which of our kernels weights are packed for, and how.
 #pragma once
 
 #include "error.h"
 
 #include "kernels/cpu/kernels.h"
 
+#include "ggml.h"
+
 #include <string>
+#include <vector>
 
 namespace ternion {
 
-/// The fastest of this processor for "", null for "upstream". Unknown names are an invalid_arg with the known ones.
-Result<const kernels::Kernels *> kernels_by_name(const std::string & name);
+struct KernelChoice {
+    const kernels::Kernels * kernels = nullptr; // null: upstream's, weights as in the file
+    std::string way;                            // of those that have it; empty: the fastest here
+};
+
+/// Names of sets of this processor, fastest first, each followed by `set/way` for the ways that a weight's format leaves to choose from.
+std::vector<std::string> kernel_names();
+
+/// Whether weights of a type can be had in the way of a choice that names one.
+bool has_way(const KernelChoice & choice, ggml_type type);
+
+/// The fastest of this processor for "", none for "upstream". Unknown names are an invalid_arg with the known ones.
+Result<KernelChoice> kernels_by_name(const std::string & name);
 
 } // namespace ternion

@@ -1,5 +1,7 @@
 #include "matrix_product.h"
 
+#include "backend.h"
+
 #include "kernels/cpu/buffer_type.h"
 
 #include <cctype>
@@ -60,19 +62,20 @@ std::vector<Multiplier> multipliers() {
         }
     }
     all.push_back({"upstream", ggml_backend_cpu_buffer_type()});
-    size_t count = 0;
-    const kernels::Kernels * const * ours = kernels::available_kernels(count);
-    for (size_t i = 0; i < count; ++i) {
-        all.push_back({ours[i]->name, kernels::packed_weights_buffer_type(), ours[i]});
+    for (const std::string & name : kernel_names()) {
+        all.push_back({name, kernels::packed_weights_buffer_type(), *kernels_by_name(name)});
     }
     return all;
 }
 
 // As llama.cpp's loader asks: with a weight that lies in an empty buffer of that type.
 bool takes(const Multiplier & multiplier, const Product & product) {
+    if (!multiplier.choice.way.empty() && !has_way(multiplier.choice, product.type)) {
+        return false;
+    }
     std::optional<kernels::Loading> loading;
-    if (multiplier.kernels) {
-        loading.emplace(*multiplier.kernels);
+    if (multiplier.choice.kernels) {
+        loading.emplace(*multiplier.choice.kernels);
     }
     const ggml_context_ptr context = make_context(4);
     ggml_tensor * weight = new_weight(context.get(), product);
@@ -114,8 +117,9 @@ ggml_tensor * Operands::node(ggml_context * context, ggml_tensor * weight, size_
 
 Result<std::unique_ptr<Weights>> Weights::make(const Multiplier & multiplier, const Product & product, int64_t copies, const std::vector<uint8_t> & file, const std::atomic<bool> & cancel) {
     std::optional<kernels::Loading> loading;
-    if (multiplier.kernels) {
-        loading.emplace(*multiplier.kernels);
+    if (multiplier.choice.kernels) {
+        const size_t bytes = file.size() * static_cast<size_t>(copies);
+        loading.emplace(*multiplier.choice.kernels, kernels::LoadingOptions{{}, multiplier.choice.way, bytes <= kernels::last_level_cache() / 2, static_cast<size_t>(default_threads())});
     }
     std::unique_ptr<Weights> made(new Weights);
     made->context_ = make_context(static_cast<size_t>(copies));

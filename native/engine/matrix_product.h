@@ -2,6 +2,7 @@
 #pragma once
 
 #include "error.h"
+#include "kernel_choice.h"
 
 #include "ggml-cpp.h"
 #include "ggml-cpu.h"
@@ -13,10 +14,6 @@
 #include <vector>
 
 namespace ternion {
-
-namespace kernels {
-struct Kernels;
-}
 
 struct Product {
     ggml_type type = GGML_TYPE_COUNT;
@@ -32,11 +29,11 @@ struct Product {
     size_t file_bytes() const { return row_bytes() * static_cast<size_t>(rows * matrices()); }
 };
 
-/// Who multiplies: "upstream", an extra buffer type of ggml's own ("upstream-repack"), or a set of our kernels.
+/// Who multiplies: "upstream", an extra buffer type of ggml's own ("upstream-repack"), or kernels of ours as kernel_names() has them.
 struct Multiplier {
     std::string name;
     ggml_backend_buffer_type_t memory = nullptr; // where it wants its weights
-    const kernels::Kernels * kernels = nullptr;  // null: upstream's
+    KernelChoice choice;                         // without kernels: upstream's
 };
 
 /// Every one that this build has on this processor, in the order in which llama.cpp would ask upstream's, then ours, fastest first.

@@ -87,8 +87,8 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     try {
         const auto registry = registry_in_use();
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
-        if (*chosen && devices->empty() && !options.vocab_only) {
-            model->load_packed(options, params, **chosen);
+        if (chosen->kernels && devices->empty() && !options.vocab_only) {
+            model->handle_.reset(model->packed_load_.load(options.path, params, {*chosen, options.packs, options.threads}));
         } else {
             model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
         }
@@ -111,55 +111,6 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     }
     model->read_info(options.path);
     return model;
-}
-
-void Model::load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels) {
-    Fingerprint model{};
-    kernels::StoredPack stored;
-    bool cached = options.packs.enabled();
-    if (cached) {
-        if (const auto found = fingerprint(options.path)) {
-            model = *found;
-            stored = options.packs.find(model, kernels.name);
-        } else {
-            cached = false; // loading says why
-        }
-    }
-    kernels::Loading loading(kernels, std::move(stored));
-    handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
-    if (!handle_ || loading.packed().empty()) {
-        return;
-    }
-    kernels_ = kernels.name;
-    packs_were_stored_ = true;
-    for (const auto & weights : loading.packed()) {
-        packed_bytes_ += weights->memory->bytes();
-        packs_were_stored_ = packs_were_stored_ && weights->stored;
-    }
-    if (cached && !packs_were_stored_ && loading.packed().size() == 1) {
-        pack_writer_.start(options.packs, model, kernels.name, loading.packed().front());
-    }
-}
-
-void Model::PackWriter::start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights) {
-    thread_ = std::thread([this, cache, model, kernels, weights = std::move(weights)] {
-        const char * const what = "packed weights are not kept: ";
-        try {
-            const auto stored = cache.store(model, kernels, *weights, cancel_);
-            if (!stored && !cancel_) {
-                log_line(LogLevel::warn, what + stored.error().message);
-            }
-        } catch (const std::exception & e) { // no memory, a folder that cannot be read: the model works without
-            log_line(LogLevel::warn, std::string(what) + e.what());
-        }
-    });
-}
-
-Model::PackWriter::~PackWriter() {
-    cancel_ = true;
-    if (thread_.joinable()) {
-        thread_.join();
-    }
 }
 
 // Upstream puts a tensor that its device cannot compute with on the CPU without a word. Layers that were asked for on

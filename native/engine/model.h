@@ -3,7 +3,7 @@
 
 #include "backend.h"
 #include "error.h"
-#include "pack_cache.h"
+#include "packed_load.h"
 
 #include "llama.h"
 
@@ -11,7 +11,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace ternion {
@@ -22,6 +21,7 @@ struct ModelOptions {
     int32_t gpu_layers = -1;          // -1: all, output layer included
     bool mmap = true;
     std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream": llama.cpp's own, weights as in the file
+    int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()
     PackCache packs;         // of weights that are packed for kernels of ours
     bool vocab_only = false; // no weights: tokenize and detokenize alone work
 };
@@ -55,11 +55,7 @@ class Model {
     const llama_vocab * vocab() const { return llama_model_get_vocab(handle_.get()); }
     const ModelInfo & info() const { return info_; }
     int32_t gpu_layers() const { return gpu_layers_; }
-    /// "upstream", or the name of ours if any weight is packed for them.
-    const std::string & kernels() const { return kernels_; }
-    /// Bytes of packed weights, and whether they came from the cache.
-    uint64_t packed_bytes() const { return packed_bytes_; }
-    bool packs_were_stored() const { return packs_were_stored_; }
+    const PackedFacts & packed() const { return packed_load_.facts(); }
     bool on_gpu() const { return gpu_layers_ > 0; }
 
     /// Rejects text that is longer than llama.cpp can count (2 GiB).
@@ -77,28 +73,13 @@ class Model {
     };
 
     Model() = default;
-    void load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels);
     void read_info(const std::string & path);
     Result<bool> check_placement(const std::vector<Device> & devices) const;
 
-    /// Writes packs that are new to the cache, on a thread of its own that ends with the model.
-    class PackWriter {
-      public:
-        ~PackWriter();
-        void start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights);
-
-      private:
-        std::atomic<bool> cancel_{false};
-        std::thread thread_;
-    };
-
     std::unique_ptr<llama_model, Free> handle_;
-    PackWriter pack_writer_;
-    uint64_t packed_bytes_ = 0;
-    bool packs_were_stored_ = false;
+    PackedLoad packed_load_;
     ModelInfo info_;
     int32_t gpu_layers_ = 0;
-    std::string kernels_ = "upstream";
 };
 
 } // namespace ternion

@@ -206,12 +206,7 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
         return false;
     }
     // Several processes may write the same pack at once: each has a name of its own until it is whole.
-    static std::atomic<unsigned> count{0};
-#ifndef _WIN32
-    const std::string own = path_of(model, kernels) + "." + std::to_string(getpid()) + "-" + std::to_string(count++);
-#else
-    const std::string own = path_of(model, kernels) + "." + std::to_string(count++);
-#endif
+    const std::string own = own_name(path_of(model, kernels));
     PartialFile file(own);
     if (!file.get()) {
         return io_error(own);

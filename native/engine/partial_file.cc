@@ -1,5 +1,6 @@
 #include "partial_file.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -62,6 +63,15 @@ bool PartialFile::commit() {
 
 Error io_error(const std::string & path) {
     return {ErrorCode::io, path + ": " + std::strerror(errno), {{"path", path}}};
+}
+
+std::string own_name(const std::string & path) {
+    static std::atomic<unsigned> count{0};
+#ifndef _WIN32
+    return path + "." + std::to_string(getpid()) + "-" + std::to_string(count++);
+#else
+    return path + "." + std::to_string(count++);
+#endif
 }
 
 } // namespace ternion

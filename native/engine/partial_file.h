@@ -36,6 +36,9 @@ class PartialFile {
     bool committed_ = false;
 };
 
+/// A name beside `path` that no other process and no other call has: for a file that several may write at once.
+std::string own_name(const std::string & path);
+
 /// An `io` error about `path` with errno's text.
 Error io_error(const std::string & path);
 

@@ -18,59 +18,42 @@ namespace {
 
 template <typename Each>
 void for_each_case(Each each) {
-    size_t count = 0;
-    const Kernels * const * all = available_kernels(count);
-    for (size_t k = 0; k < count; ++k) {
-        for (const Format & format : formats) {
-            if (!has(*all[k], format)) {
-                continue;
-            }
-            for (const size_t rows : {1, 31, 32, 33, 200}) {
-                for (const size_t columns : {256, 1024}) {
-                    for (const size_t n : {1, 2, 3, 7, 8, 9, 20}) {
-                        each(*all[k], format, rows, columns, n);
-                    }
+    for_each_system([&](const System & on) {
+        for (const size_t rows : {1, 31, 32, 33, 200}) {
+            for (const size_t columns : {256, 1024}) {
+                for (const size_t n : {1, 2, 3, 7, 8, 9, 20}) {
+                    each(on, rows, columns, n);
                 }
             }
         }
-    }
+    });
 }
 
 void unpacking_gives_what_the_file_says() {
-    size_t count = 0;
-    const Kernels * const * all = available_kernels(count);
-    for (size_t k = 0; k < count; ++k) {
-        for (const Format & format : formats) {
-            if (!has(*all[k], format)) {
-                continue;
-            }
-            const Matrix m = random_matrix(format, 33, 512);
-            const Packed packed(*all[k], m);
-            std::vector<float> expected(m.columns), found(m.columns);
-            for (size_t r = 0; r < m.rows; ++r) {
-                ggml_get_type_traits(format.type)->to_float(m.row(r), expected.data(), static_cast<int64_t>(m.columns));
-                unpack_row(packed.view.layout, packed.view.data, m.rows, m.columns, r, found.data());
-                CHECK(expected == found);
-            }
-            const CodedKernels * coded = coded_kernels(*all[k], packed.view.layout);
-            if (!coded) {
-                continue;
-            }
-            const size_t bytes = tile_bytes(packed.view.layout);
-            for (size_t at = 0; at < packed_bytes(packed.view.layout, m.rows, m.columns); at += bytes) {
-                alignas(64) TernaryTile tile, reference;
-                coded->expand(packed.view.data + at, tile);
-                expand(packed.view.layout, packed.view.data + at, reference);
-                CHECK(std::memcmp(&tile, &reference, sizeof(tile)) == 0);
-            }
+    for_each_system([](const System & on) {
+        const Matrix m = random_matrix(on.format, 33, 512);
+        const Packed packed(on.way, m);
+        CHECK(packed.whole);
+        std::vector<float> expected(m.columns), found(m.columns);
+        for (size_t r = 0; r < m.rows; ++r) {
+            ggml_get_type_traits(on.format.type)->to_float(m.row(r), expected.data(), static_cast<int64_t>(m.columns));
+            unpack_row(packed.view.layout, packed.view.data, m.rows, m.columns, r, found.data());
+            CHECK(expected == found);
         }
-    }
+        const CodedKernels * coded = coded_kernels(on.kernels, packed.view.layout);
+        for (size_t at = 0; coded && at < packed_bytes(packed.view.layout, m.rows, m.columns); at += tile_bytes(packed.view.layout)) {
+            alignas(64) TernaryTile tile, expanded;
+            coded->expand(packed.view.data + at, tile);
+            expand(packed.view.layout, packed.view.data + at, expanded);
+            CHECK(std::memcmp(&tile, &expanded, sizeof(tile)) == 0);
+        }
+    });
 }
 
 // Activations that are whole numbers with a largest magnitude of 127 are rounded to themselves, and a sum of fewer than
 // 2^24 is exact in single precision: with scales of 1 every kernel must give the very integer.
-void check_integers(const Kernels & kernels, const Matrix & m, const std::vector<float> & in, size_t n) {
-    const std::vector<float> out = multiply(kernels, m, in, n);
+void check_integers(const System & on, const Matrix & m, const std::vector<float> & in, size_t n) {
+    const std::vector<float> out = multiply(on, m, in, n);
     std::vector<float> weights(m.columns);
     size_t wrong = 0;
     for (size_t r = 0; r < m.rows; ++r) {
@@ -84,16 +67,16 @@ void check_integers(const Kernels & kernels, const Matrix & m, const std::vector
         }
     }
     if (wrong) {
-        std::fprintf(stderr, "%s %s: %zu of %zu x %zu wrong (%zu columns)\n", kernels.name, ggml_type_name(m.format.type), wrong, m.rows, n, m.columns);
+        std::fprintf(stderr, "%s: %zu of %zu x %zu wrong (%zu columns)\n", on.name().c_str(), wrong, m.rows, n, m.columns);
     }
     CHECK(wrong == 0);
 }
 
 void integer_sums_are_exact() {
-    for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        Matrix m = random_matrix(format, rows, columns);
+    for_each_case([](const System & on, size_t rows, size_t columns, size_t n) {
+        Matrix m = random_matrix(on.format, rows, columns);
         set_scales(m, [] { return 0x3c00; }); // 1
-        for (size_t at = 192; format.source == SourceFormat::q6_k && at < m.source.size(); at += at % 210 == 207 ? 195 : 1) {
+        for (size_t at = 192; on.format.source == SourceFormat::q6_k && at < m.source.size(); at += at % 210 == 207 ? 195 : 1) {
             m.source[at] = static_cast<uint8_t>(at % 4 - 1); // factors that keep sums below 2^24
         }
         ternion::RandomBits random(5, "whole");
@@ -101,7 +84,7 @@ void integer_sums_are_exact() {
         for (size_t i = 0; i < in.size(); ++i) {
             in[i] = i % 32 == 0 ? 127.0f : static_cast<float>(static_cast<int>(random.next() % 255) - 127);
         }
-        check_integers(kernels, m, in, n);
+        check_integers(on, m, in, n);
     });
 }
 
@@ -109,20 +92,23 @@ void integer_sums_are_exact() {
 // and activations of the largest magnitude, with signs alike, alternating, or those of the first row's weights.
 void the_largest_sums_are_exact() {
     constexpr size_t rows = 40, columns = 512;
-    size_t count = 0;
-    const Kernels * const * all = available_kernels(count);
-    for (const Format & format : formats) {
-        if (format.source == SourceFormat::q6_k) { // beyond what single precision holds exactly
-            continue;
+    for_each_system([](const System & on) {
+        if (on.format.source == SourceFormat::q6_k) { // beyond what single precision holds exactly
+            return;
         }
         for (const int fill : {0x00, 0x55, 0xaa, 0xff, 0x7f, 0x80, -1}) {
-            Matrix m{format, rows, columns, 1, std::vector<uint8_t>(rows * source_row_bytes(format.source, columns), static_cast<uint8_t>(fill))};
+            Matrix m{on.format, rows, columns, 1, std::vector<uint8_t>(rows * source_row_bytes(on.format.source, columns), static_cast<uint8_t>(fill))};
             if (fill < 0) {
                 ternion::RandomBits(11, "any").fill(m.source.data(), m.source.size());
             }
             set_scales(m, [] { return 0x3c00; });
+            const bool has_threes = on.format.source == SourceFormat::tq2_0 && (fill < 0 || fill == 0xff || fill == 0x7f);
+            CHECK(Packed(on.way, m).whole == !(has_threes && on.way.layout == Layout::quints));
+            if (has_threes && on.way.layout == Layout::quints) {
+                continue;
+            }
             std::vector<float> weights(columns);
-            ggml_get_type_traits(format.type)->to_float(m.row(0), weights.data(), columns);
+            ggml_get_type_traits(on.format.type)->to_float(m.row(0), weights.data(), columns);
             for (size_t n = 1; n <= panel_columns + 1; ++n) {
                 std::vector<float> in(columns * n);
                 for (size_t i = 0; i < in.size(); ++i) {
@@ -130,12 +116,10 @@ void the_largest_sums_are_exact() {
                     const bool minus = kind == 0 ? false : kind == 1 ? true : kind == 2 ? k % 2 != 0 : (kind == 3) == (weights[k] < 0.0f);
                     in[i] = minus ? -127.0f : 127.0f;
                 }
-                for (size_t k = 0; k < count; ++k) {
-                    check_integers(*all[k], m, in, n);
-                }
+                check_integers(on, m, in, n);
             }
         }
-    }
+    });
 }
 
 // Codes, their sum and their scale, bit for bit: ties, both signs of the largest magnitude, numbers near the ends of the range.
@@ -194,67 +178,60 @@ double furthest(const std::vector<float> & a, const std::vector<float> & b) {
 }
 
 void kernels_agree_with_the_reference() {
-    for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns);
+    for_each_case([](const System & on, size_t rows, size_t columns, size_t n) {
+        const Matrix m = random_matrix(on.format, rows, columns);
         const std::vector<float> in = activations(columns * n);
-        const double error = furthest(multiply(kernels, m, in, n), multiply(scalar_kernels, m, in, n));
+        const double error = furthest(multiply(on, m, in, n), reference(m, in, n));
         if (error > 1e-6) {
-            std::fprintf(stderr, "%s %s %zu x %zu, %zu columns: %g\n", kernels.name, ggml_type_name(format.type), rows, n, columns, error);
+            std::fprintf(stderr, "%s %zu x %zu, %zu columns: %g\n", on.name().c_str(), rows, n, columns, error);
         }
         CHECK(error <= 1e-6);
     });
 }
 
-// Whether a column is multiplied alone or with others, by looking up or by multiplying, must not show.
+// Whether a column is multiplied alone or with others must not show, nor in which way.
 void columns_do_not_depend_on_their_neighbours() {
-    constexpr size_t rows = 200, n = 20;
-    size_t count = 0;
-    const Kernels * const * all = available_kernels(count);
-    for (size_t k = 0; k < count; ++k) {
-        for (const Format & format : formats) {
-            for (const size_t columns : {512, 1024}) { // the longer ones count as being in the cache
-                if (!has(*all[k], format)) {
-                    continue;
-                }
-                const Matrix m = random_matrix(format, rows, columns);
-                const std::vector<float> in = activations(columns * n);
-                const std::vector<float> together = multiply(*all[k], m, in, n);
-                for (size_t j = 0; j < n; ++j) {
-                    const std::vector<float> alone = multiply(*all[k], m, {in.begin() + static_cast<long>(j * columns), in.begin() + static_cast<long>((j + 1) * columns)}, 1);
-                    CHECK(std::memcmp(alone.data(), together.data() + j * rows, rows * sizeof(float)) == 0);
-                }
-            }
+    constexpr size_t rows = 200, columns = 1024, n = 20;
+    for_each_system([](const System & on) {
+        const Matrix m = random_matrix(on.format, rows, columns);
+        const std::vector<float> in = activations(columns * n);
+        const std::vector<float> together = multiply(on, m, in, n);
+        for (size_t j = 0; j < n; ++j) {
+            const std::vector<float> alone = multiply(on, m, {in.begin() + static_cast<long>(j * columns), in.begin() + static_cast<long>((j + 1) * columns)}, 1);
+            CHECK(std::memcmp(alone.data(), together.data() + j * rows, rows * sizeof(float)) == 0);
         }
-    }
+        const System first{on.kernels, on.format, ways_of(on.kernels, on.format.source)[0]};
+        CHECK(together == multiply(first, m, in, n));
+    });
 }
 
 void kernels_agree_with_upstream() {
     size_t count = 0;
     const Kernels & kernels = *available_kernels(count)[0];
-    for (const Format & format : formats) {
-        if (!has(kernels, format)) {
-            continue;
+    for_each_system([&](const System & on) {
+        if (&on.kernels != &kernels) {
+            return;
         }
-        const Matrix m = random_matrix(format, 64, 1024);
+        const Matrix m = random_matrix(on.format, 64, 1024);
         const std::vector<float> in = activations(1024);
-        const auto * traits = ggml_get_type_traits_cpu(format.type);
+        const auto * traits = ggml_get_type_traits_cpu(on.format.type);
         std::vector<uint8_t> rounded(ggml_row_size(traits->vec_dot_type, 1024));
         ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(in.data(), rounded.data(), 1024);
         std::vector<float> expected(64);
         for (size_t r = 0; r < 64; ++r) {
             traits->vec_dot(1024, &expected[r], 0, m.row(r), 0, rounded.data(), 0, 1);
         }
-        CHECK(furthest(multiply(kernels, m, in, 1), expected) < 1e-5);
-    }
+        CHECK(furthest(multiply(on, m, in, 1), expected) < 1e-5);
+    });
 }
 
 void what_is_not_finite_stays_in_its_column() {
-    for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns);
+    for_each_case([](const System & on, size_t rows, size_t columns, size_t n) {
+        const Matrix m = random_matrix(on.format, rows, columns);
         const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
         std::vector<float> in = activations(columns * n);
         in[columns - 1] = bad[n % 3];
-        const std::vector<float> out = multiply(kernels, m, in, n);
+        const std::vector<float> out = multiply(on, m, in, n);
         size_t wrong = 0;
         for (size_t i = 0; i < out.size(); ++i) {
             wrong += std::isnan(out[i]) != (i < rows);
@@ -264,12 +241,32 @@ void what_is_not_finite_stays_in_its_column() {
 }
 
 void zeros_give_zeros() {
-    for_each_case([](const Kernels & kernels, const Format & format, size_t rows, size_t columns, size_t n) {
-        const Matrix m = random_matrix(format, rows, columns);
-        for (const float value : multiply(kernels, m, std::vector<float>(columns * n), n)) {
+    for_each_case([](const System & on, size_t rows, size_t columns, size_t n) {
+        const Matrix m = random_matrix(on.format, rows, columns);
+        for (const float value : multiply(on, m, std::vector<float>(columns * n), n)) {
             CHECK(value == 0.0f);
         }
     });
+}
+
+// A case is tried once; what was found out can be told to another process, which then does not try.
+void what_was_timed_is_remembered() {
+    Timings & timings = Timings::instance();
+    TrialMemory memory;
+    for_each_system([&](const System & on) {
+        const auto ways = ways_of(on.kernels, on.format.source);
+        for (const size_t n_threads : {1, 2}) {
+            const TimedCase small{on.kernels, on.format.source, 96, 512, true, n_threads};
+            const Way & found = timings.fastest(small, memory);
+            CHECK(&found >= ways.data() && &found < ways.data() + ways.size());
+            CHECK(&timings.fastest(small, memory) == &found);
+        }
+        const std::string key = std::string(on.kernels.name) + " " + ggml_type_name(on.format.type) + " 64x256 memory 3";
+        timings.restore("nonsense\n" + key + " " + ways.back().name + "\n" + key + " of-the-past\n");
+        memory.reset();
+        CHECK(&timings.fastest({on.kernels, on.format.source, 64, 256, false, 3}, memory) == &ways.back() && !memory);
+    });
+    CHECK(timings.save().find("64x256 memory 3") != std::string::npos);
 }
 
 } // namespace
@@ -296,5 +293,6 @@ int main(int argc, char ** argv) {
     kernels_agree_with_upstream();
     what_is_not_finite_stays_in_its_column();
     zeros_give_zeros();
+    what_was_timed_is_remembered();
     return finish_tests();
 }

@@ -3,12 +3,14 @@
 
 #include "engine/random_weights.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/ways.h"
 #include "kernels/formats/pack.h"
 
 #include "ggml.h"
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 namespace ternion::kernels {
@@ -22,19 +24,27 @@ constexpr Format formats[] = {
     {SourceFormat::stq1_0, GGML_TYPE_STQ1_0}, {SourceFormat::q6_k, GGML_TYPE_Q6_K},
 };
 
-inline Layout layout_for(const Kernels & kernels, SourceFormat source) {
-    switch (source) {
-        case SourceFormat::q8_0:   return Layout::bytes;
-        case SourceFormat::q6_k:   return Layout::six_bits;
-        case SourceFormat::stq1_0: return kernels.stq1_0->layout;
-        case SourceFormat::tq1_0:  return kernels.quints ? kernels.quints->layout : Layout::ternary;
-        default:                   return Layout::ternary;
-    }
-}
+/// A set of kernels with one of its ways of taking a format.
+struct System {
+    const Kernels & kernels;
+    Format format;
+    Way way;
 
-/// Whether a set multiplies a format.
-inline bool has(const Kernels & kernels, const Format & format) {
-    return format.source != SourceFormat::q6_k || kernels.six_bits;
+    std::string name() const { return std::string(kernels.name) + "/" + way.name + " " + ggml_type_name(format.type); }
+};
+
+/// Every one of this processor.
+template <typename Each>
+void for_each_system(Each each) {
+    size_t count = 0;
+    const Kernels * const * all = available_kernels(count);
+    for (size_t k = 0; k < count; ++k) {
+        for (const Format & format : formats) {
+            for (const Way & way : ways_of(*all[k], format.source)) {
+                each(System{*all[k], format, way});
+            }
+        }
+    }
 }
 
 struct Matrix {
@@ -72,15 +82,17 @@ struct Packed {
     std::vector<uint8_t> memory; // with room to align
     PackedMatrix view;
 
-    Packed(const Kernels & kernels, const Matrix & m) {
-        const Layout layout = layout_for(kernels, m.format.source);
+    bool whole = true;
+
+    Packed(const Way & way, const Matrix & m) {
+        const Layout layout = way.layout;
         const size_t bytes = packed_bytes(layout, m.rows, m.columns);
         memory.resize(m.count * bytes + 64, 0xa5);
         auto * data = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
         for (size_t i = 0; i < m.count; ++i) {
-            pack(m.format.source, layout, m.row(i * m.rows), data + i * bytes, m.rows, m.columns, 0, row_groups(m.rows));
+            whole &= pack(m.format.source, layout, m.row(i * m.rows), data + i * bytes, m.rows, m.columns, 0, row_groups(m.rows));
         }
-        view = {layout, data, m.rows, m.columns, m.count, m.columns == 1024}; // both ways of computing STQ1_0
+        view = {layout, data, m.rows, m.columns, m.count, way.look_up};
     }
 };
 
@@ -89,12 +101,17 @@ inline Columns columns_at(const std::vector<float> & data, size_t length, size_t
     return {reinterpret_cast<char *>(const_cast<float *>(data.data())), n1, n2, bytes, bytes * n1, bytes * n1 * n2};
 }
 
-inline std::vector<float> multiply(const Kernels & kernels, const Matrix & m, const std::vector<float> & in, size_t n) {
-    const Packed packed(kernels, m);
+inline std::vector<float> multiply(const System & on, const Matrix & m, const std::vector<float> & in, size_t n) {
+    const Packed packed(on.way, m);
     std::vector<float> out(m.rows * n, -1.0f);
-    std::vector<uint8_t> scratch(matmul_scratch(kernels, packed.view, n, 1));
-    matmul(kernels, packed.view, columns_at(in, m.columns, n, 1), columns_at(out, m.rows, n, 1), {}, n, scratch.data(), {});
+    std::vector<uint8_t> scratch(matmul_scratch(on.kernels, packed.view, n, 1));
+    matmul(on.kernels, packed.view, columns_at(in, m.columns, n, 1), columns_at(out, m.rows, n, 1), {}, n, scratch.data(), {});
     return out;
+}
+
+/// By the scalar set, in its first way.
+inline std::vector<float> reference(const Matrix & m, const std::vector<float> & in, size_t n) {
+    return multiply({scalar_kernels, m.format, ways_of(scalar_kernels, m.format.source)[0]}, m, in, n);
 }
 
 inline std::vector<float> activations(size_t n) {

@@ -49,7 +49,7 @@ describe('packed weights', () => {
     const second = await load();
     expect(second).toEqual({ ...first, packsFromCache: true });
     expect(statSync(packPath()).mtimeMs).toBeGreaterThanOrEqual(mtimeMs);
-    expect(readdirSync(folder)).toHaveLength(1);
+    expect(packs()).toHaveLength(1);
   });
 
   test.each<[string, (path: string) => void]>([
@@ -131,7 +131,7 @@ describe('packed weights', () => {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
     try {
       expect((await load({}, model, () => new Promise((resolve) => setTimeout(resolve, 300)))).packsFromCache).toBe(false);
-      expect(readdirSync(folder)).toEqual([]);
+      expect(readdirSync(folder).filter((name) => name.includes('.pack'))).toEqual([]);
     } finally {
       execFileSync('umount', [folder]);
     }

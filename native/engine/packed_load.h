@@ -1,0 +1,56 @@
+// Loading a model whose weights are packed for kernels of ours, and keeping the packs.
+#pragma once
+
+#include "kernel_choice.h"
+#include "pack_cache.h"
+
+#include "kernels/cpu/buffer_type.h"
+
+#include "llama.h"
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace ternion {
+
+struct PackedLoadOptions {
+    KernelChoice choice; // with kernels
+    PackCache cache;
+    int32_t threads = 0; // that will compute; 0: default_threads()
+};
+
+struct PackedFacts {
+    std::string kernels = "upstream"; // or the name of ours, if any weight is packed for them
+    std::vector<kernels::PackedKind> kinds;
+    uint64_t bytes = 0;
+    bool from_cache = false;
+};
+
+/// What became of one model's weights. Its threads end with it.
+class PackedLoad {
+  public:
+    /// The model, or null for the reasons that llama.cpp logs. Packs that are new are written to the cache behind the caller's back.
+    llama_model * load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options);
+
+    const PackedFacts & facts() const { return facts_; }
+
+  private:
+    /// Writes packs that are new to the cache, on a thread of its own.
+    class Writer {
+      public:
+        ~Writer();
+        void start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights);
+
+      private:
+        std::atomic<bool> cancel_{false};
+        std::thread thread_;
+    };
+
+    PackedFacts facts_;
+    Writer writer_;
+};
+
+} // namespace ternion

@@ -1,0 +1,73 @@
+#include "timings_file.h"
+
+#include "partial_file.h"
+
+#include "kernels/cpu/ways.h"
+
+#include "ggml-cpu.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+namespace ternion {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Raised when a kernel becomes faster or slower.
+constexpr int version = 1;
+
+std::string path_in(const std::string & folder) {
+    return (fs::path(folder) / ("timings-" + std::to_string(version) + ".txt")).string();
+}
+
+std::string processor() {
+    std::ostringstream line;
+    line << ggml_backend_dev_description(ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0)) << ", cache of " << kernels::last_level_cache() << " bytes";
+    return line.str();
+}
+
+/// The file's lines below the first; empty if it is of another processor.
+std::string lines_of(const std::string & path) {
+    std::ifstream in(path);
+    std::string first;
+    if (!std::getline(in, first) || first != processor()) {
+        return "";
+    }
+    std::ostringstream rest;
+    rest << in.rdbuf();
+    return rest.str();
+}
+
+} // namespace
+
+void read_timings(const std::string & folder) {
+    if (!folder.empty()) {
+        kernels::Timings::instance().restore(lines_of(path_in(folder)));
+    }
+}
+
+void write_timings(const std::string & folder) {
+    if (folder.empty()) {
+        return;
+    }
+    const std::string lines = kernels::Timings::instance().save(), path = path_in(folder), own = own_name(path);
+    if (lines == lines_of(path)) {
+        return;
+    }
+    std::error_code ec;
+    fs::create_directories(folder, ec);
+    const std::string text = processor() + "\n" + lines;
+    PartialFile file(own);
+    if (!file.get() || !file.write(text.data(), text.size()) || !file.commit()) {
+        return;
+    }
+    fs::rename(own, path, ec);
+    if (ec) {
+        fs::remove(own, ec);
+    }
+}
+
+} // namespace ternion
