@@ -1,6 +1,7 @@
 #include "buffer_type.h"
 
 #include "packed_tensor.h"
+#include "shared_activations.h"
 
 #include <algorithm>
 #include <cstring>
@@ -190,6 +191,7 @@ ggml_backend_buffer_type_t buffer_type() {
 void install_packed_weights() {
     static const bool once = [] {
         auto & types = ggml_backend_cpu_get_extra_buffer_types();
+        install_shared_activations();
         types.insert(types.begin(), buffer_type()); // before upstream's own repacking, which takes Q8_0 on some machines
         return true;
     }();

@@ -2,6 +2,7 @@
 
 #include "../formats/pack.h"
 #include "panels.h"
+#include "shared_activations.h"
 
 #include "ggml-cpu/ggml-cpu-impl.h"
 
@@ -18,6 +19,7 @@ constexpr size_t few_in_all = 32;
 // Row groups that one thread takes at a time; its part of the matrix stays in the cache for all columns.
 constexpr size_t groups_per_task = 4;
 static_assert(groups_per_task % strip_groups(Layout::sherry) == 0);
+static_assert(few == Prepared::most_columns);
 // Up to so many columns coded weights are multiplied as they are: expanding them costs as much as multiplying them with five.
 constexpr size_t direct_columns = 32;
 
@@ -32,6 +34,7 @@ struct Segment {
 struct Order {
     uint32_t * products;
     Segment * segments;
+    size_t n_products;
     size_t n_segments;
     size_t largest; // products of a segment
     size_t n_panels;
@@ -81,7 +84,7 @@ size_t expanded_bytes(const Kernels & kernels, const PackedMatrix & matrix) {
 }
 
 Order sort(const PackedMatrix & matrix, const Routing & routing, size_t n_products, Scratch & scratch) {
-    Order order{scratch.take<uint32_t>(n_products), scratch.take<Segment>(segments_at_most(matrix, n_products)), 0, 0, 0};
+    Order order{scratch.take<uint32_t>(n_products), scratch.take<Segment>(segments_at_most(matrix, n_products)), n_products, 0, 0, 0};
     auto * const next = scratch.take<uint32_t>(matrix.count + 1);
     if (!routing.ids) {
         for (uint32_t i = 0; i < n_products; ++i) {
@@ -177,6 +180,28 @@ struct Job {
         }
     }
 
+    Preparation preparation(const void * order, size_t n_products) const {
+        const PanelPlace place = panel_place(matrix, 1, nullptr);
+        return {matrix.columns, place.block, place.offsets_per_block, order, n_products, matrix.count};
+    }
+
+    // Where the thread keeps what it prepares for few products. `none`: nowhere.
+    Prepared & few_prepared(const CodedKernels * tables, Prepared & none) const {
+        if (!worker.shared) {
+            return none;
+        }
+        Prepared & own = worker.shared->own[worker.index];
+        const Preparation how = preparation(tables ? reinterpret_cast<const void *>(tables->make_tables) : reinterpret_cast<const void *>(panel_order()), 0);
+        if (!own.reserve(few * column_bytes(kernels, matrix))) {
+            return none;
+        }
+        if (!own.serves(*worker.operation, how)) {
+            std::fill_n(own.columns, few, nullptr);
+        }
+        own.keep(*worker.operation, how);
+        return own;
+    }
+
     // The thread's share of the strips of all segments, with no word to the other threads.
     void few_products(const Order & order, Scratch scratch) const {
         const CodedKernels * tables = lookup_kernels(kernels, matrix, order.largest);
@@ -184,26 +209,29 @@ struct Job {
         const size_t n_strips = (n_groups() + per_strip - 1) / per_strip;
         const size_t all = order.n_segments * n_strips;
         const size_t last = all * (worker.index + 1) / worker.count;
-        const float * prepared[few] = {};
+        Prepared none;
+        Prepared & prepared = few_prepared(tables, none);
+        // What is prepared stays for other matrices, in memory of the thread's own; the rest of the scratch is free for each segment.
+        uint8_t * const memory = prepared.data() ? prepared.data() : scratch.take<uint8_t>(few * column_bytes(kernels, matrix));
         for (size_t at = all * worker.index / worker.count; at < last;) {
             const Segment & segment = order.segments[at / n_strips];
             const uint32_t * products = order.products + segment.first;
             const size_t strip = at % n_strips;
             const size_t n = std::min(n_strips - strip, last - at);
             if (tables) {
-                look_up(*tables, segment, products, strip, n, prepared, scratch);
+                look_up(*tables, segment, products, strip, n, prepared.columns, memory);
             } else {
-                multiply_few(segment, products, strip * per_strip, std::min(n_groups(), (strip + n) * per_strip), prepared, scratch);
+                multiply_few(segment, products, strip * per_strip, std::min(n_groups(), (strip + n) * per_strip), prepared.columns, memory, scratch.at);
             }
             at += n;
         }
     }
 
-    void look_up(const CodedKernels & tables, const Segment & segment, const uint32_t * products, size_t first, size_t n, const float * (&prepared)[few], Scratch scratch) const {
+    void look_up(const CodedKernels & tables, const Segment & segment, const uint32_t * products, size_t first, size_t n, const float * (&prepared)[few], uint8_t * memory) const {
         TablePlace places[few];
         for (size_t c = 0; c < segment.count; ++c) {
-            places[c] = {n_blocks(), tables.table_bytes, scratch.at};
-            scratch.at += places[c].bytes();
+            places[c] = {n_blocks(), tables.table_bytes, memory};
+            memory += places[c].bytes();
             if (const float * column = input(products[c]); prepared[c] != column) {
                 fill_tables(kernels, tables, places[c], column);
                 prepared[c] = column;
@@ -222,31 +250,40 @@ struct Job {
         }
     }
 
-    void multiply_few(const Segment & segment, const uint32_t * products, size_t first, size_t last, const float * (&prepared)[few], Scratch scratch) const {
+    void multiply_few(const Segment & segment, const uint32_t * products, size_t first, size_t last, const float * (&prepared)[few], uint8_t * memory, uint8_t * room) const {
         const float * columns[few] = {};
         for (size_t c = 0; c < segment.count; ++c) {
             columns[c] = input(products[c]);
         }
-        const PanelPlace place = panel_place(matrix, segment.count, scratch.at);
+        const PanelPlace place = panel_place(matrix, segment.count, memory);
         if (!std::equal(columns, columns + few, prepared)) {
             fill_panel(kernels, place, panel_order(), columns, 0, place.n_blocks);
             std::copy_n(columns, few, prepared);
         }
         for (size_t group = first; group < last; group += groups_per_task) {
-            multiply(segment.matrix, group, std::min(last, group + groups_per_task), place.panel(), products, scratch.at + place.bytes(), false);
+            multiply(segment.matrix, group, std::min(last, group + groups_per_task), place.panel(), products, room, false);
         }
     }
 
     void many_products(const Order & order, Scratch scratch) const {
         auto * const panels = scratch.take<PanelPlace>(order.n_panels + 1); // the thread's own; what they point at is shared
         uint8_t * const expanded = scratch.take<uint8_t>(expanded_bytes(kernels, matrix));
-        uint8_t * base = shared;
+        // Memory that is too small now is large enough next time. Every thread reads this before the barrier; the first one writes after it.
+        Prepared * const common = worker.shared ? &worker.shared->common : nullptr;
+        const size_t bytes = panels_at_most(matrix, order.n_products) * panel_place(matrix, panel_columns, nullptr).bytes();
+        const Preparation how = preparation(reinterpret_cast<const void *>(panel_order()), order.n_products);
+        const bool kept = common && common->capacity() >= bytes;
+        const bool there = kept && common->serves(*worker.operation, how);
+        uint8_t * base = kept ? common->data() : shared;
         size_t p = 0;
         for (size_t s = 0; s < order.n_segments; ++s) {
             const Segment & segment = order.segments[s];
             for (size_t i = 0; i < segment.count; i += panel_columns, ++p) {
                 panels[p] = panel_place(matrix, std::min<size_t>(panel_columns, segment.count - i), base);
                 base += panels[p].bytes();
+                if (there) {
+                    continue;
+                }
                 const float * columns[panel_columns] = {};
                 for (size_t c = 0; c < panels[p].columns; ++c) {
                     columns[c] = input(order.products[segment.first + i + c]);
@@ -259,6 +296,13 @@ struct Job {
                 ggml_threadpool_chunk_set(worker.pool, static_cast<int>(worker.count));
             }
             ggml_barrier(worker.pool);
+        }
+        if (common && worker.index == 0) {
+            if (kept) {
+                common->keep(*worker.operation, how);
+            } else {
+                common->reserve(bytes);
+            }
         }
         const size_t per_strip = strip_groups(matrix.layout);
         const size_t per_task = std::clamp<size_t>(n_groups() * order.n_segments / (4 * worker.count * per_strip) * per_strip, per_strip, groups_per_task);

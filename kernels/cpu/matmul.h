@@ -44,11 +44,17 @@ struct Routing {
     size_t inputs = 1;
 };
 
-/// One of the threads that compute an operation together. Without a pool there is only one.
+struct SharedActivations;
+struct Operation;
+
+/// One of the threads that compute an operation together. Without a pool there is only one, or there is no more than one product.
 struct Worker {
     size_t index = 0;
     size_t count = 1;
     ggml_threadpool * pool = nullptr;
+    /// With what earlier operations of the graph prepared, or null.
+    SharedActivations * shared = nullptr;
+    const Operation * operation = nullptr;
 };
 
 /// Bytes of scratch that matmul() needs, for all threads together; any alignment.

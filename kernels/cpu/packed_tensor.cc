@@ -1,5 +1,7 @@
 #include "packed_tensor.h"
 
+#include "shared_activations.h"
+
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -54,7 +56,8 @@ bool PackedTensor::compute_forward(ggml_compute_params * params, ggml_tensor * o
     if (!takes(op)) {
         return false;
     }
-    const Worker worker{static_cast<size_t>(params->ith), static_cast<size_t>(params->nth), params->threadpool};
+    const Operation operation(op, params->threadpool);
+    const Worker worker{static_cast<size_t>(params->ith), static_cast<size_t>(params->nth), params->threadpool, shared_activations(params->threadpool), &operation};
     matmul(kernels_, matrix_, columns_of(op->src[1]), columns_of(op), routing_of(op), static_cast<size_t>(ggml_nrows(op)), params->wdata, worker);
     return true;
 }
