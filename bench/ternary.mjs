@@ -2,6 +2,7 @@
 // npm run bench:ternary: our kernels beside llama.cpp's in whole models, in one process, alternated.
 //
 //   npm run bench:ternary -- [--part M] [--part S] [--part mixture] [--part load] [--part perplexity] [--rounds N] [--output FILE]
+//                            [--fork NAME=PROGRAM:MODEL]     a fork's llama-bench with a model of shape M in a type of its own
 //
 // Decoding is judged by the bytes of weights per second over the read bandwidth that is measured right before each sample: the memory of
 // some machines changes its speed from minute to minute. Close other work while it runs: it takes about fifteen minutes.
@@ -11,107 +12,59 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { ROOT, SetupError, WORK, ask, main } from '../scripts/run.mjs';
+import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
+import { MODELS, PAIRS, THREADS, fileOf, openSystems, withKernels } from './ternary-systems.mjs';
 
-const THREADS = 2;
 const TOKENS = 64;
-// A mixture whose weights are larger than any cache: 64 experts, of which 8 work on a token.
-const MIXTURE = {
-  architecture: 'qwen3moe', layers: 12, width: 1024, feedForward: 0, heads: 16, kvHeads: 4, headSize: 64, vocabulary: 32_000, context: 4096, ropeBase: 1e4, epsilon: 1e-6, tied: false,
-  experts: { count: 64, used: 8, feedForward: 768 },
-};
-const MODELS = {
-  M: { tq2_0: ['M', { matrices: 'tq2_0' }], tq1_0: ['M', { matrices: 'tq1_0' }], stq1_0: ['M', { matrices: 'stq1_0' }] },
-  S: { tq2_0: ['S', { matrices: 'tq2_0' }] },
-  mixture: { tq2_0: [MIXTURE, { matrices: 'tq2_0', embedding: 'q8_0' }], stq1_0: [MIXTURE, { matrices: 'stq1_0', embedding: 'q8_0' }] },
-};
-/** System → model's type and kernels ('' is the default); which systems a test compares, the first with each of the others. */
-const SYSTEMS = {
-  'tq2_0': ['tq2_0', ''],
-  'tq2_0, again': ['tq2_0', ''],
-  'stq1_0': ['stq1_0', ''],
-  'tq1_0': ['tq1_0', ''],
-  'tq2_0, avx2': ['tq2_0', 'avx2'],
-  'tq2_0, upstream': ['tq2_0', 'upstream'],
-  'tq1_0, upstream': ['tq1_0', 'upstream'],
-};
 const TESTS = {
   // Prefill first: the cells of sessions that are resident cost attention its time, too.
   M: ['decode', 'prefill 128', 'prefill 512', '2 sessions', '8 sessions', '16 sessions'],
   S: ['decode'],
   mixture: ['decode', 'prefill 128'],
 };
-const PAIRS = [
-  ['tq2_0, again', 'tq2_0'], ['tq2_0', 'tq2_0, upstream'], ['stq1_0', 'tq2_0'], ['tq1_0', 'tq2_0'], ['tq1_0', 'tq1_0, upstream'], ['stq1_0', 'tq2_0, upstream'],
-  ['tq2_0, avx2', 'tq2_0, upstream'],
-];
-
-async function fileOf(name, type, synthesize) {
-  const [shape, types] = MODELS[name][type];
-  const path = join(WORK, 'bench', `${name}-${type}.gguf`);
-  if (existsSync(path)) return path;
-  mkdirSync(join(WORK, 'bench'), { recursive: true });
-  await synthesize(path, shape, { types, tokenizer: join(ROOT, 'vendor', 'llama', 'models', 'ggml-vocab-llama-spm.gguf') });
-  return path;
-}
-
 await main(async (args) => {
   const parts = [...Object.keys(MODELS), 'load', 'perplexity'];
-  const { values } = parseArgs({ args, options: { part: { type: 'string', multiple: true, default: parts }, rounds: { type: 'string', default: '5' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'ternary.json') } } });
+  const { values } = parseArgs({ args, options: { part: { type: 'string', multiple: true, default: parts }, rounds: { type: 'string', default: '5' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'ternary.json') }, fork: { type: 'string', multiple: true, default: [] } } });
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new SetupError(`--rounds takes a whole number from 1; found ${values.rounds}`);
   const unknown = values.part.find((part) => !parts.includes(part));
   if (unknown !== undefined) throw new SetupError(`--part takes ${parts.join(', ')}; found ${unknown}`);
-  await setUp({ tests: false });
+  await setUp({ tests: true });
   const { alternate, machine, pairedRatio, readBandwidth, summarize } = await import('../dist/bench/index.js');
-  const { Subject } = await import('../dist/bench/subject.js');
   const { synthesize } = await import('../dist/gguf/index.js');
   const { loadModel } = await import('../dist/index.js');
   const { perplexity } = await import('../dist/quality/index.js');
-  const withKernels = async (kernels, work) => {
-    process.env.TERNION_KERNEL = kernels;
-    try {
-      return await work();
-    } finally {
-      delete process.env.TERNION_KERNEL;
-    }
-  };
   // Parts that are not measured now keep what an earlier run says of them, with its commit and date.
   const report = existsSync(values.output) ? JSON.parse(readFileSync(values.output, 'utf8')) : { models: {} };
   const run = { command: 'npm run bench:ternary', commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine(), threads: THREADS, rounds };
 
   for (const name of Object.keys(MODELS).filter((each) => values.part.includes(each))) {
-    const subjects = new Map();
-    for (const [system, [type, kernels]] of Object.entries(SYSTEMS)) {
-      if (!(type in MODELS[name])) continue;
-      const texts = new Map(); // greedy text is the same in all samples of a system
-      const path = await fileOf(name, type, synthesize);
-      const open = () => Subject.open(path, { devices: ['cpu'], threads: THREADS, context: 1024, sequences: name === 'M' ? 16 : 1, texts });
-      subjects.set(system, { path, texts, subject: await withKernels(kernels, open) });
-    }
-    const result = { run, files: Object.fromEntries([...subjects].map(([system, { path, subject }]) => [system, { bytes: statSync(path).size, kernels: subject.model.placement.kernels }])), figures: {}, ratios: {} };
+    const systems = await openSystems(name, synthesize, values.fork);
+    const pairs = [...PAIRS, ...values.fork.map((fork) => ['tq2_0', fork.split('=')[0]])];
+    const result = { run, files: Object.fromEntries([...systems].map(([system, { facts }]) => [system, facts])), figures: {}, ratios: {} };
     for (const test of TESTS[name]) {
-      const bandwidth = new Map([...subjects.keys()].map((system) => [system, []]));
-      const samples = new Map([...subjects].map(([system, { subject, texts }]) => [system, async () => {
-        texts.clear(); // another test may have computed the first token in another batch
-        if (test === 'decode') {
-          bandwidth.get(system).push((await readBandwidth(THREADS)) / 1e9);
-          return subject.decodeInEngine(name === 'S' ? 512 : TOKENS);
-        }
-        const n = Number(test.match(/\d+/)[0]);
-        return test.startsWith('prefill') ? subject.prefill(n) : subject.together(n, 32);
+      const n = Number(/\d+/.exec(test)?.[0]);
+      const kind = test === 'decode' ? 'decode' : test.startsWith('prefill') ? 'prefill' : 'together';
+      const able = [...systems].filter(([, system]) => kind in system);
+      const bandwidth = new Map(able.map(([system]) => [system, []]));
+      const samples = new Map(able.map(([system, run]) => [system, async () => {
+        if (kind === 'prefill') return run.prefill(n);
+        if (kind === 'together') return run.together(n, 32);
+        bandwidth.get(system).push((await readBandwidth(THREADS)) / 1e9);
+        return run.decode(name === 'S' ? 512 : TOKENS);
       }]));
       const { values: found } = await alternate(samples, rounds, { onSample: (fraction) => process.stderr.write(`\r${name} ${test} ${(100 * fraction).toFixed(0)} %   `) });
-      const perBandwidth = new Map([...found].map(([system, all]) => [system, test === 'decode' ? all.map((value, i) => value / bandwidth.get(system).slice(1)[i]) : all]));
-      result.figures[test] = Object.fromEntries([...found].map(([system, all]) => [system, { unit: 'tok/s', ...summarize(all), ...(test === 'decode' && { bandwidth: summarize(bandwidth.get(system).slice(1)) }) }]));
-      result.ratios[test] = PAIRS.filter(([a, b]) => found.has(a) && found.has(b)).map(([a, b]) => ({ of: a, to: b, paired: test === 'decode' ? 'tokens per byte that memory could read' : 'by round', ...pairedRatio(perBandwidth.get(a), perBandwidth.get(b)) }));
-      if (test === 'decode' && name !== 'mixture') {
-        // What a token reads: everything but the embedding, of which one row is looked up.
-        result.shareOfBandwidth = Object.fromEntries([...perBandwidth].map(([system, all]) => [system, summarize(all.map((value) => (value * weightBytes(name, SYSTEMS[system][0])) / 1e9))]));
+      const read = (system) => bandwidth.get(system).slice(1); // the first sample warms up
+      const compared = new Map([...found].map(([system, all]) => [system, kind === 'decode' ? all.map((value, i) => value / read(system)[i]) : all]));
+      result.figures[test] = Object.fromEntries([...found].map(([system, all]) => [system, { unit: 'tok/s', ...summarize(all), ...(kind === 'decode' && { bandwidth: summarize(read(system)) }) }]));
+      result.ratios[test] = pairs.filter(([a, b]) => found.has(a) && found.has(b)).map(([a, b]) => ({ of: a, to: b, paired: kind === 'decode' ? 'tokens per byte that memory could read' : 'by round', ...pairedRatio(compared.get(a), compared.get(b)) }));
+      if (kind === 'decode') {
+        const known = [...compared].filter(([system]) => name !== 'mixture' && systems.get(system).tokenBytes > 0);
+        result.shareOfBandwidth = Object.fromEntries(known.map(([system, all]) => [system, summarize(all.map((value) => (value * systems.get(system).tokenBytes) / 1e9))]));
       }
     }
-    for (const { subject } of subjects.values()) await subject.close();
+    for (const system of systems.values()) await system.close();
     report.models[name] = result;
   }
   if (values.part.includes('load')) report.load = { run, ...(await loads()) };
@@ -121,12 +74,6 @@ await main(async (args) => {
   writeFileSync(values.output, `${JSON.stringify(report, null, 1)}\n`);
   print(report);
   console.log(`\n${relative(process.cwd(), values.output)}`);
-
-  function weightBytes(name, type) {
-    const s = name === 'M' ? { layers: 16, width: 2048, feedForward: 8192, kv: 512, vocabulary: 32_000 } : { layers: 4, width: 256, feedForward: 768, kv: 128, vocabulary: 32_000 };
-    const ternary = s.layers * (2 * s.width * s.width + 2 * s.width * s.kv + 3 * s.width * s.feedForward);
-    return (ternary / 256) * { tq2_0: 66, tq1_0: 66, stq1_0: 42 }[type] + ((s.vocabulary * s.width) / 32) * 34; // as they lie in memory
-  }
 
   /** Milliseconds of loads of M: upstream's by reading and by mapping, ours with packing and from a pack. */
   async function loads() {

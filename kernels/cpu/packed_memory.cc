@@ -67,12 +67,4 @@ bool PackedMemory::replace_mapping() {
 
 #endif
 
-size_t last_level_cache() {
-#ifdef _SC_LEVEL3_CACHE_SIZE
-    return static_cast<size_t>(std::max<long>({sysconf(_SC_LEVEL3_CACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE), 0}));
-#else
-    return 0;
-#endif
-}
-
 } // namespace ternion::kernels

@@ -37,7 +37,4 @@ class PackedMemory {
     bool mapped_; // it shows the file still
 };
 
-/// Bytes of the processor's last-level cache, 0 where the system does not tell.
-size_t last_level_cache();
-
 } // namespace ternion::kernels

@@ -1,5 +1,6 @@
 #include "ways.h"
 
+#include "last_level_cache.h"
 #include "matmul.h"
 
 #include <algorithm>

@@ -3,6 +3,7 @@
 #include "backend.h"
 
 #include "kernels/cpu/buffer_type.h"
+#include "kernels/cpu/last_level_cache.h"
 
 #include <cctype>
 #include <chrono>

@@ -4,6 +4,8 @@
 #include "log.h"
 #include "timings_file.h"
 
+#include "kernels/cpu/last_level_cache.h"
+
 #include <filesystem>
 #include <system_error>
 

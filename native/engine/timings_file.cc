@@ -2,6 +2,7 @@
 
 #include "partial_file.h"
 
+#include "kernels/cpu/last_level_cache.h"
 #include "kernels/cpu/ways.h"
 
 #include "ggml-cpu.h"
