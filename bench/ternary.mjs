@@ -7,7 +7,7 @@
 // Decoding is judged by the bytes of weights per second over the read bandwidth that is measured right before each sample: the memory of
 // some machines changes its speed from minute to minute. Close other work while it runs: it takes about fifteen minutes.
 
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
