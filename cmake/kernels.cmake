@@ -39,7 +39,7 @@ endforeach()
 
 # GCC's scheduling before it hands out registers makes sums spill that fit into them.
 set(neon -march=armv8.2-a+dotprod $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
-foreach(name IN ITEMS neon neon_stq1_0)
+foreach(name IN ITEMS neon neon_stq1_0 neon_q6_k)
   set(file "${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/${name}.cc")
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
     set_source_files_properties("${file}" PROPERTIES COMPILE_OPTIONS "${neon}")

@@ -85,6 +85,7 @@ void avx512_six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & pa
 #if defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_dotprod_kernels; // needs the dot product of ARMv8.2
 extern const CodedKernels neon_stq1_0;
+void neon_six_bits(const SixBitTile * tiles, size_t n_blocks, const Panel & panel, float (*out)[tile_rows]);
 #endif
 
 /// The kernels of a coded layout of a set; null for other layouts.

@@ -72,10 +72,6 @@ struct Steps<ByteTile, N> {
     ALWAYS_INLINE static int32x4_t together(const int32x4_t (&sum)[1]) { return sum[0]; }
 };
 
-/// Times four rows that are summed up together: as many as leave room in 32 registers.
-template <int N>
-constexpr int quads_together = N <= 4 ? 4 : 2;
-
 // A block for N columns and quads_together<N> times four rows from `first` on.
 template <typename Tile, int N>
 ALWAYS_INLINE inline void add_block(const Tile & tile, size_t block, const Panel & panel, int first, float (*out)[tile_rows]) {
@@ -195,6 +191,6 @@ void quantise32(const float * values, int8_t * codes, float & scale, int32_t & s
 
 } // namespace
 
-const Kernels neon_dotprod_kernels = {"neon-dotprod", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &neon_stq1_0, nullptr, nullptr};
+const Kernels neon_dotprod_kernels = {"neon-dotprod", by_columns<TernaryTile>, by_columns<ByteTile>, quantise256, quantise32, &neon_stq1_0, nullptr, neon_six_bits};
 
 } // namespace ternion::kernels

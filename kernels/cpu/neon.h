@@ -15,6 +15,10 @@ namespace {
 
 constexpr int quads = tile_rows / 4;
 
+/// Times four rows that are summed up together for N columns: as many as leave room in 32 registers.
+template <int N>
+constexpr int quads_together = N <= 4 ? 4 : 2;
+
 /// Calls `body` with 0 … N - 1 as types: a lane and a shift are part of an instruction.
 template <int N, typename Body>
 ALWAYS_INLINE inline void repeat(Body body) {

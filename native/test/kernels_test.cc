@@ -91,24 +91,27 @@ void integer_sums_are_exact() {
 // Sums as large as they can be: weights all alike or of any bits, which in TQ2_0 includes a code of 3 that no quantiser writes,
 // and activations of the largest magnitude, with signs alike, alternating, or those of the first row's weights.
 void the_largest_sums_are_exact() {
-    constexpr size_t rows = 40, columns = 512;
+    constexpr size_t rows = 40;
     for_each_system([](const System & on) {
-        if (on.format.source == SourceFormat::q6_k) { // beyond what single precision holds exactly
-            return;
-        }
+        const bool six_bits = on.format.source == SourceFormat::q6_k;
+        // Those of six bits are beyond what single precision holds: with one block they are rounded, but only once.
+        const size_t columns = six_bits ? 256 : 512;
         for (const int fill : {0x00, 0x55, 0xaa, 0xff, 0x7f, 0x80, -1}) {
             Matrix m{on.format, rows, columns, 1, std::vector<uint8_t>(rows * source_row_bytes(on.format.source, columns), static_cast<uint8_t>(fill))};
             if (fill < 0) {
                 ternion::RandomBits(11, "any").fill(m.source.data(), m.source.size());
             }
             set_scales(m, [] { return 0x3c00; });
+            for (size_t r = 0; six_bits && r < rows; ++r) { // the factors furthest from zero
+                std::memset(m.source.data() + 210 * r + 192, r % 2 ? 127 : -128, 16);
+            }
             const bool has_threes = on.format.source == SourceFormat::tq2_0 && (fill < 0 || fill == 0xff || fill == 0x7f);
             CHECK(Packed(on.way, m).whole == !(has_threes && on.way.layout == Layout::quints));
             if (has_threes && on.way.layout == Layout::quints) {
                 continue;
             }
             std::vector<float> weights(columns);
-            ggml_get_type_traits(on.format.type)->to_float(m.row(0), weights.data(), columns);
+            ggml_get_type_traits(on.format.type)->to_float(m.row(0), weights.data(), static_cast<int64_t>(columns));
             for (size_t n = 1; n <= panel_columns + 1; ++n) {
                 std::vector<float> in(columns * n);
                 for (size_t i = 0; i < in.size(); ++i) {
