@@ -25,8 +25,14 @@ ALWAYS_INLINE void half(const SixBitTile & tile, size_t first, const int32_t * a
     UNROLLED for (int n = 0; n < N; ++n) {
         sum[n] = _mm512_setzero_si512();
     }
-    for (size_t j = 0; j < 16; ++j, activations += 4 * N, offsets += N) {
-        const __m512i high = load(tile.high[j][first]), low0 = load(tile.low[2 * j][first]), low1 = load(tile.low[2 * j + 1][first]);
+    // Fetched in the order of memory, not of use: both halves of a group go through all of the tile.
+    constexpr size_t step = sizeof(SixBitTile) / 32;
+    const char * ahead = reinterpret_cast<const char *>(&tile) + first * step + prefetch_ahead;
+    for (size_t j = 0; j < 16; ++j, activations += 4 * N, offsets += N, ahead += step) {
+        UNROLLED for (size_t line = 0; line < 4; ++line) {
+            _mm_prefetch(ahead + 64 * line, _MM_HINT_T0);
+        }
+        const __m512i high = _mm512_load_si512(tile.high[j][first]), low0 = _mm512_load_si512(tile.low[2 * j][first]), low1 = _mm512_load_si512(tile.low[2 * j + 1][first]);
         const __m512i weights[4] = {codes<0>(low0, high), codes<1>(low0, high), codes<2>(low1, high), codes<3>(low1, high)};
         const __m512i factor = _mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i *>(tile.factors[j] + first)));
         UNROLLED for (int n = 0; n < N; ++n) {

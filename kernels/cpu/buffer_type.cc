@@ -28,7 +28,7 @@ class ExtraBufferType : public ggml::cpu::extra_buffer_type {
         }
         // The loader asks with an empty buffer whether weights shall come here; later on they are here.
         SourceFormat format{};
-        if (weight->buffer->size == 0 && (!loading || !source_format(weight, loading->kernels(), format))) {
+        if (weight->buffer->size == 0 && (!loading || !source_format(weight, format))) {
             return false;
         }
         if (op->op == GGML_OP_MUL_MAT && weight->ne[2] != 1) {
@@ -86,7 +86,7 @@ void count(std::vector<PackedKind> & kinds, const ggml_tensor * tensor, const Wa
 
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) {
     SourceFormat format{};
-    if (!loading || !source_format(tensor, loading->kernels(), format)) {
+    if (!loading || !source_format(tensor, format)) {
         return GGML_STATUS_FAILED;
     }
     Buffer & b = contents(buffer);
@@ -170,7 +170,7 @@ size_t alignment_of(ggml_backend_buffer_type_t) {
 
 size_t allocated_bytes(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
     SourceFormat format{};
-    if (!loading || !source_format(tensor, loading->kernels(), format)) {
+    if (!loading || !source_format(tensor, format)) {
         return ggml_nbytes(tensor);
     }
     return bytes_of(tensor, loading->way_of(tensor, format));

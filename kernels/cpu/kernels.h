@@ -67,7 +67,7 @@ struct Kernels {
     Quantise32 quantise32;
     const CodedKernels * stq1_0;
     const CodedKernels * quints; // null: TQ1_0 goes into ternary tiles
-    SixBitKernel six_bits; // null: Q6_K stays upstream's
+    SixBitKernel six_bits;
 };
 
 extern const Kernels scalar_kernels;

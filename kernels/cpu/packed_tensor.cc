@@ -36,8 +36,8 @@ bool format_of(ggml_type type, SourceFormat & format) {
     }
 }
 
-bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format) {
-    return format_of(weight->type, format) && weight->ne[3] == 1 && !ways_of(kernels, format).empty();
+bool source_format(const ggml_tensor * weight, SourceFormat & format) {
+    return format_of(weight->type, format) && weight->ne[3] == 1;
 }
 
 PackedTensor::PackedTensor(const Kernels & kernels, SourceFormat format, const ggml_tensor * weight, const Way & way)

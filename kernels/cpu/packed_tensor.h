@@ -17,8 +17,8 @@ namespace ternion::kernels {
 /// False: no set of kernels takes the type.
 bool format_of(ggml_type type, SourceFormat & format);
 
-/// The format of a weight that can be packed for a set of kernels; false: it cannot.
-bool source_format(const ggml_tensor * weight, const Kernels & kernels, SourceFormat & format);
+/// The format of a weight that can be packed; false: it cannot.
+bool source_format(const ggml_tensor * weight, SourceFormat & format);
 
 /// It is computed with the kernels that it was packed for. Any thread of ggml's pool.
 class PackedTensor : public ggml::cpu::tensor_traits {

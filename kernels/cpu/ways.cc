@@ -169,7 +169,7 @@ std::span<const Way> ways_of(const Kernels & kernels, SourceFormat format) {
         case SourceFormat::tq1_0: return kernels.quints ? std::span<const Way>(quints) : std::span<const Way>(ternary, 1);
         case SourceFormat::tq2_0: return kernels.quints ? std::span<const Way>(ternary) : std::span<const Way>(ternary, 1);
         case SourceFormat::q8_0:  return bytes;
-        case SourceFormat::q6_k:  return kernels.six_bits ? std::span<const Way>(six_bits) : std::span<const Way>();
+        case SourceFormat::q6_k:  return six_bits;
         case SourceFormat::stq1_0:
             if (coded.layout == Layout::sherry) {
                 return sherry;

@@ -20,7 +20,7 @@ struct Way {
     bool look_up; // one column's sums are tabulated
 };
 
-/// All of a set, the one first that suits where nobody has measured; empty: the format stays upstream's. All give the same bits.
+/// All of a set, the one first that suits where nobody has measured. All give the same bits.
 std::span<const Way> ways_of(const Kernels & kernels, SourceFormat format);
 
 /// A kind of matrix on this machine.
