@@ -144,9 +144,13 @@ struct Job {
         return in.at(product / routing.slots * routing.inputs + (routing.inputs > 1 ? product % routing.slots : 0));
     }
 
-    void store(size_t group, const float * result, size_t product) const {
+    void store(size_t group, const float * result, float * to) const {
         const size_t first = group * tile_rows;
-        std::memcpy(out.at(product) + first, result, std::min(tile_rows, matrix.rows - first) * sizeof(float));
+        if (matrix.rows - first >= tile_rows) {
+            std::memcpy(to + first, result, tile_rows * sizeof(float)); // of known size: a few instructions
+        } else {
+            std::memcpy(to + first, result, (matrix.rows - first) * sizeof(float));
+        }
     }
 
     void (*panel_order() const)(int8_t *) { return direct ? coded->order : nullptr; }
@@ -155,6 +159,10 @@ struct Job {
     // there if `expanded`.
     void multiply(size_t m, size_t first, size_t last, const Panel & panel, const uint32_t * products, uint8_t * room, bool expanded) const {
         alignas(64) float result[strip_groups(Layout::sherry) * panel_columns][tile_rows];
+        float * to[panel_columns];
+        for (size_t c = 0; c < panel.columns; ++c) {
+            to[c] = out.at(products[c]);
+        }
         const size_t step = direct ? strip_groups(matrix.layout) : 1;
         for (size_t group = first; group < last; group += step) {
             const size_t n = std::min(step, last - group);
@@ -174,8 +182,10 @@ struct Job {
                 }
                 kernels.ternary(ready, n_blocks(), panel, result);
             }
-            for (size_t i = 0; i < n * panel.columns; ++i) {
-                store(group + i / panel.columns, result[i], products[i % panel.columns]);
+            for (size_t g = 0, i = 0; g < n; ++g) {
+                for (size_t c = 0; c < panel.columns; ++c, ++i) {
+                    store(group + g, result[i], to[c]);
+                }
             }
         }
     }
@@ -243,8 +253,9 @@ struct Job {
             const size_t together = std::min(lookup_groups, last - group);
             for (size_t c = 0; c < segment.count; ++c) {
                 tables.lookup(data(segment.matrix) + map().at(group, 0), together, n_blocks(), places[c].tables(), places[c].scales(), result);
+                float * const to = out.at(products[c]);
                 for (size_t g = 0; g < together; ++g) {
-                    store(group + g, result[g], products[c]);
+                    store(group + g, result[g], to);
                 }
             }
         }
