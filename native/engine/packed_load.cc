@@ -22,13 +22,15 @@ bool fits_in_cache(const std::string & path) {
 
 llama_model * PackedLoad::load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options) {
     const kernels::Kernels & set = *options.choice.kernels;
+    // A pack of a way that was named is not for those who leave the choice to timing.
+    const std::string pack_of = options.choice.way.empty() ? set.name : std::string(set.name) + "+" + options.choice.way;
     Fingerprint model{};
     kernels::LoadingOptions how{{}, options.choice.way, fits_in_cache(path), static_cast<size_t>(options.threads > 0 ? options.threads : default_threads())};
     bool cached = options.cache.enabled();
     if (cached) {
         if (const auto found = fingerprint(path)) {
             model = *found;
-            how.stored = options.cache.find(model, set.name);
+            how.stored = options.cache.find(model, pack_of.c_str());
         } else {
             cached = false; // loading says why
         }
@@ -62,16 +64,16 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         facts_.from_cache = facts_.from_cache && weights->stored;
     }
     if (cached && !facts_.from_cache && packed.size() == 1) {
-        writer_.start(options.cache, model, set.name, packed.front());
+        writer_.start(options.cache, model, pack_of, packed.front());
     }
     return handle;
 }
 
-void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights) {
+void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & model, const std::string & kernels, std::shared_ptr<kernels::PackedWeights> weights) {
     thread_ = std::thread([this, cache, model, kernels, weights = std::move(weights)] {
         const char * const what = "packed weights are not kept: ";
         try {
-            const auto stored = cache.store(model, kernels, *weights, cancel_);
+            const auto stored = cache.store(model, kernels.c_str(), *weights, cancel_);
             if (!stored && !cancel_) {
                 log_line(LogLevel::warn, what + stored.error().message);
             }

@@ -42,7 +42,7 @@ class PackedLoad {
     class Writer {
       public:
         ~Writer();
-        void start(const PackCache & cache, const Fingerprint & model, const char * kernels, std::shared_ptr<kernels::PackedWeights> weights);
+        void start(const PackCache & cache, const Fingerprint & model, const std::string & kernels, std::shared_ptr<kernels::PackedWeights> weights);
 
       private:
         std::atomic<bool> cancel_{false};

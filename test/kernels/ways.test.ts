@@ -1,12 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { inspect } from '../../dist/gguf/index.js';
+import { inspect, synthesize } from '../../dist/gguf/index.js';
+import type { Shape } from '../../dist/gguf/index.js';
 import { loadModel } from '../../dist/index.js';
 import type { Model } from '../../dist/index.js';
 
+const larger: Shape = {
+  architecture: 'llama', layers: 4, width: 1024, feedForward: 4096, heads: 16, kvHeads: 4, headSize: 64, vocabulary: 4096, context: 512, ropeBase: 1e4, epsilon: 1e-5, tied: false,
+};
 const dense = 'models/tern-5m-tq2_0.gguf';
 const sherry = 'models/tern-5m-sherry-stq1_0.gguf';
 const home = mkdtempSync(join(tmpdir(), 'ternion-ways-'));
@@ -85,6 +89,20 @@ describe.skipIf(!withWays)('ways of holding weights', () => {
       writeFileSync(timings, text);
       expect(chosenBy(folder)).toMatch(/ternary|quints/);
       expect(cases(readFileSync(timings, 'utf8').trim().split('\n'))).toEqual(cases([processor ?? '', ...lines]));
+    }
+  });
+
+  test('that are named have packs of their own', async () => {
+    const model = join(home, 'larger.gguf');
+    await synthesize(model, larger, { types: { matrices: 'tq2_0', embedding: 'q8_0' } });
+    const folder = join(home, 'named');
+    const packs = () => (existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.pack')) : []);
+    for (const [kernels, count] of [[`${fastest}/ternary`, 1], [`${fastest}/quints`, 2], [fastest as string, 3]] as const) {
+      process.env['TERNION_KERNEL'] = kernels;
+      const loaded = await loadModel(model, { devices: ['cpu'], context: 128, packCache: { folder } });
+      expect(loaded.placement.packsFromCache).toBe(false);
+      await expect.poll(() => packs().length, { timeout: 10_000 }).toBe(count);
+      await loaded.dispose();
     }
   });
 
