@@ -88,7 +88,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
         const auto registry = registry_in_use();
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
         if (*chosen && devices->empty() && !options.vocab_only) {
-            model->load_packed(options, params, **chosen);
+            model->load_packed(options, params, **chosen, cancel);
         } else {
             model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
         }
@@ -113,14 +113,14 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     return model;
 }
 
-void Model::load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels) {
+void Model::load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels, const std::atomic<bool> & cancel) {
     Fingerprint model{};
     kernels::StoredPack stored;
     bool cached = options.packs.enabled();
     if (cached) {
         if (const auto found = fingerprint(options.path)) {
             model = *found;
-            stored = options.packs.find(model, kernels.name);
+            stored = options.packs.find(model, kernels.name, cancel);
         } else {
             cached = false; // loading says why
         }

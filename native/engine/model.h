@@ -77,7 +77,7 @@ class Model {
     };
 
     Model() = default;
-    void load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels);
+    void load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels, const std::atomic<bool> & cancel);
     void read_info(const std::string & path);
     Result<bool> check_placement(const std::vector<Device> & devices) const;
 
