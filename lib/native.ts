@@ -82,7 +82,7 @@ export interface NativePlacement {
   readonly gpuLayers: number;
   readonly layers: number;
   readonly threads: number;
-  /** CPU kernels in use: `upstream`, or the name of ours if weights are packed for them. */
+  /** CPU kernels in use: `upstream`, the name of ours if weights are packed for them, or `float32`, the reference. */
   readonly kernels: string;
   /** Of weights that are packed for kernels of ours; they came from the pack cache, or were packed by this load. */
   readonly packedBytes: number;

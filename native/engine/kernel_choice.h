@@ -1,4 +1,4 @@
-// Which of our kernels weights are packed for.
+// Which kernels a model's products are computed with.
 #pragma once
 
 #include "error.h"
@@ -9,7 +9,13 @@
 
 namespace ternion {
 
-/// The fastest of this processor for "", null for "upstream". Unknown names are an invalid_arg with the known ones.
-Result<const kernels::Kernels *> kernels_by_name(const std::string & name);
+/// Neither: upstream's.
+struct KernelChoice {
+    const kernels::Kernels * packed = nullptr; // ours, that weights are packed for
+    bool float32 = false;                      // the reference that rounds no activations
+};
+
+/// The fastest of this processor for "". Unknown names are an invalid_arg with the known ones.
+Result<KernelChoice> kernels_by_name(const std::string & name);
 
 } // namespace ternion

@@ -5,6 +5,7 @@
 #include "log.h"
 
 #include "kernels/cpu/buffer_type.h"
+#include "kernels/cpu/float32_reference.h"
 
 #include <algorithm>
 #include <climits>
@@ -87,8 +88,11 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     try {
         const auto registry = registry_in_use();
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
-        if (*chosen && devices->empty() && !options.vocab_only) {
-            model->load_packed(options, params, **chosen, cancel);
+        const bool on_cpu = devices->empty() && !options.vocab_only;
+        if (on_cpu && chosen->packed) {
+            model->load_packed(options, params, *chosen->packed, cancel);
+        } else if (on_cpu && chosen->float32) {
+            model->load_float32(options, params);
         } else {
             model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
         }
@@ -138,6 +142,14 @@ void Model::load_packed(const ModelOptions & options, const llama_model_params &
     }
     if (cached && !packs_were_stored_ && loading.packed().size() == 1) {
         pack_writer_.start(options.packs, model, kernels.name, loading.packed().front());
+    }
+}
+
+void Model::load_float32(const ModelOptions & options, const llama_model_params & params) {
+    kernels::Float32Loading loading;
+    handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
+    if (loading.bytes() > 0) {
+        kernels_ = "float32";
     }
 }
 

@@ -21,7 +21,8 @@ struct ModelOptions {
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
     bool mmap = true;
-    std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream": llama.cpp's own, weights as in the file
+    std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream": llama.cpp's own, "float32": the reference,
+                             // both with weights as in the file
     PackCache packs;         // of weights that are packed for kernels of ours
     bool vocab_only = false; // no weights: tokenize and detokenize alone work
 };
@@ -55,7 +56,7 @@ class Model {
     const llama_vocab * vocab() const { return llama_model_get_vocab(handle_.get()); }
     const ModelInfo & info() const { return info_; }
     int32_t gpu_layers() const { return gpu_layers_; }
-    /// "upstream", or the name of ours if any weight is packed for them.
+    /// "upstream", or the name of ours if any weight is packed for them, or "float32".
     const std::string & kernels() const { return kernels_; }
     /// Bytes of packed weights, and whether they came from the cache.
     uint64_t packed_bytes() const { return packed_bytes_; }
@@ -78,6 +79,7 @@ class Model {
 
     Model() = default;
     void load_packed(const ModelOptions & options, const llama_model_params & params, const kernels::Kernels & kernels, const std::atomic<bool> & cancel);
+    void load_float32(const ModelOptions & options, const llama_model_params & params);
     void read_info(const std::string & path);
     Result<bool> check_placement(const std::vector<Device> & devices) const;
 
