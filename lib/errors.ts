@@ -18,7 +18,7 @@ export const errorCodes = {
   ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or the pack cache cannot be read. `details`: `path`.',
   ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
-  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
+  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device.',
   ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
 } as const;
