@@ -6,7 +6,7 @@ if(NOT TERNION_TESTS)
 endif()
 
 enable_testing()
-set(kernel_tests experts_test kernels_test random_weights_test shared_activations_test stq1_0_test)
+set(kernel_tests experts_test float32_reference_test kernels_test random_weights_test shared_activations_test stq1_0_test)
 add_library(ternion_random_weights STATIC EXCLUDE_FROM_ALL
   "${CMAKE_CURRENT_SOURCE_DIR}/native/engine/block_layout.cc" "${CMAKE_CURRENT_SOURCE_DIR}/native/engine/random_weights.cc")
 target_include_directories(ternion_random_weights PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")

@@ -15,10 +15,10 @@ export const errorCodes = {
   ERR_GRAMMAR_INVALID: 'The GBNF grammar cannot be parsed or has no rule named `root`.',
   ERR_INTERNAL: 'A defect of ternion or of the engine below it. Please report it with its message and `cause`.',
   ERR_INVALID_ARG: 'A wrong argument or option; the message says what was expected and what was found. `details`: `argument`.',
-  ERR_IO: 'A file cannot be written: no space, no permission, no such folder. Nothing is left under its name. `details`: `path`.',
+  ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or the pack cache cannot be read. `details`: `path`.',
   ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
-  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
+  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device.',
   ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
 } as const;

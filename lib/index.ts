@@ -16,7 +16,8 @@ export type { Content, Message, TextPart } from './message.js';
 export type {
   DetokenizeOptions, EmbedOptions, LogitsOptions, Model, ModelInfo, Placement, RenderOptions, Stats, TokenizeOptions,
 } from './model.js';
-export type { PackCacheOptions } from './packs.js';
+export { clearPacks, listPacks, verifyPack } from './packs.js';
+export type { Pack, PackCacheOptions, PackFolderOptions, PackVerification, VerifyPackOptions } from './packs.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';
 export type { Session, SessionOptions } from './session.js';

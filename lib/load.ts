@@ -83,6 +83,7 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
         kernels: process.env['TERNION_KERNEL'] ?? '',
         packFolder: packs.folder,
         packBytes: packs.maxBytes,
+        packVerify: packs.verify,
       },
       onProgress ?? null,
     );

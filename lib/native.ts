@@ -50,6 +50,7 @@ export interface NativeLoadOptions {
   readonly kernels: string; // of the CPU, by name; empty = the fastest
   readonly packFolder: string; // of packed weights; empty = they are not kept
   readonly packBytes: number;
+  readonly packVerify: boolean; // read all of a pack before it is used
 }
 
 export interface NativeModelInfo {
@@ -81,7 +82,7 @@ export interface NativePlacement {
   readonly gpuLayers: number;
   readonly layers: number;
   readonly threads: number;
-  /** CPU kernels in use: `upstream`, or the name of ours if weights are packed for them. */
+  /** CPU kernels in use: `upstream`, the name of ours if weights are packed for them, or `float32`, the reference. */
   readonly kernels: string;
   /** Of those: in which way the weights of each type are held and multiplied, the fastest here as was tried, or the one named. */
   readonly packed: readonly { readonly type: string; readonly way: string; readonly tensors: number; readonly bytes: number }[];
@@ -247,6 +248,8 @@ export interface Addon extends NativeMeasuring {
   quantize(options: NativeQuantizeOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeQuantization>;
   /** Reads every weight. Rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID or ERR_ABORTED. */
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
+  /** Reads all of a pack; `problem` is empty for a whole one. Rejects with ERR_IO or ERR_ABORTED. */
+  verifyPack(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<{ readonly state: 'whole' | 'stale' | 'damaged'; readonly problem: string }>;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
 }

@@ -13,7 +13,7 @@ import type { QuantizeOptions } from './gguf/quantize.js';
 import { kvTypes } from './kv.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
-import type { PackCacheOptions } from './packs.js';
+import type { PackCacheOptions, PackFolderOptions, VerifyPackOptions } from './packs.js';
 import type { SessionOptions } from './session.js';
 import { check, unknownKeys } from './validate.js';
 
@@ -180,10 +180,13 @@ const loadOptions = bag<LoadOptions>({
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   mmap: optional(boolean),
-  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(intFrom(0, Number.MAX_SAFE_INTEGER)) })], { error: 'true, false or an object of options' })),
+  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(intFrom(0, Number.MAX_SAFE_INTEGER)), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
   signal: optional(signal),
 });
+
+const packFolderOptions = bag<PackFolderOptions>({ folder: optional(nonEmpty) });
+const verifyPackOptions = bag<VerifyPackOptions>({ onProgress: optional(onProgress), signal: optional(signal) });
 
 const importOptions = bag<ImportOptions>({
   type: optional(oneOf(['tq2_0', 'tq1_0'])),
@@ -218,6 +221,8 @@ const tokens = z.union(
 /** Readers: the checked copy of an argument, or ERR_INVALID_ARG. A bag that is left out reads as an empty one. */
 export const read = {
   loadOptions: (value: unknown): LoadOptions => check('loadModel', 'options', loadOptions, value ?? {}),
+  packFolderOptions: (call: string, value: unknown): PackFolderOptions => check(call, 'options', packFolderOptions, value ?? {}),
+  verifyPackOptions: (value: unknown): VerifyPackOptions => check('verifyPack', 'options', verifyPackOptions, value ?? {}),
   importOptions: (value: unknown): ImportOptions => check('importModel', 'options', importOptions, value ?? {}),
   sessionOptions: (value: unknown): SessionOptions => check('model.session', 'options', sessionOptions, value ?? {}),
   chatOptions: (value: unknown): ChatOptions => check('session.chat', 'options', chatOptions, value ?? {}),

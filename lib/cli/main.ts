@@ -12,6 +12,7 @@ import { generate } from './generate.js';
 import { importCommand } from './import.js';
 import { kernels } from './kernels.js';
 import { UsageError } from './options.js';
+import { packs } from './packs.js';
 import { compare, perplexity } from './quality.js';
 import { quantize } from './quantize.js';
 import { synth } from './synth.js';
@@ -21,7 +22,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs };
 
 const usage = `ternion COMMAND [options]
 
@@ -38,6 +39,7 @@ const usage = `ternion COMMAND [options]
   compare A B TEXT    how much two models differ
   bench [MODEL]       how fast a model runs here, beside other programs
   kernels             how fast single matrix products are here, beside what the machine allows
+  packs               the packed weights that are kept for later loads
 
 ternion COMMAND --help says more.`;
 

@@ -25,6 +25,7 @@ export const presets = {
   'TriLM-3.9B': { shape: { ...llama, layers: 30, width: 3072, feedForward: 9216, heads: 24, kvHeads: 24, vocabulary: 50_688, context: 2048, ropeBase: 1e4 }, types: { matrices: 'tq2_0', embedding: 'q4_0', head: 'q6_K' } },
   'Llama3-8B-1.58': { shape: { ...llama, layers: 32, width: 4096, feedForward: 14_336, heads: 32, kvHeads: 8, vocabulary: 128_256, context: 8192, ropeBase: 5e5 }, types: { matrices: 'tq2_0', embedding: 'q4_0', head: 'q6_K' } },
   'Falcon3-7B-1.58': { shape: { ...llama, layers: 28, width: 3072, feedForward: 23_040, heads: 12, kvHeads: 4, headSize: 256, vocabulary: 131_072, context: 32_768, ropeBase: 1_000_042, epsilon: 1e-6 }, types: { matrices: 'tq2_0', embedding: 'q4_0', head: 'q6_K' } },
+  'Falcon-E-1B': { shape: { ...llama, layers: 24, width: 2048, feedForward: 9216, heads: 16, kvHeads: 2, vocabulary: 32_768, context: 32_768 }, types: { matrices: 'tq2_0', embedding: 'q6_K' } },
   'Bonsai-1.7B': { shape: { ...qwen3, layers: 28, width: 2048, feedForward: 6144, heads: 16, kvHeads: 8, tied: true }, types: { matrices: 'q1_0', embedding: 'q1_0' } },
   'Bonsai-8B': { shape: { ...qwen3, layers: 36, width: 4096, feedForward: 12_288, heads: 32, kvHeads: 8, tied: false }, types: { matrices: 'q1_0', embedding: 'q1_0' } },
   'Ternary-Bonsai-8B': { shape: { ...qwen3, layers: 36, width: 4096, feedForward: 12_288, heads: 32, kvHeads: 8, tied: false }, types: { matrices: 'q2_0', embedding: 'q2_0' } },

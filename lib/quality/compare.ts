@@ -11,6 +11,9 @@ export interface Comparison {
   readonly divergence: number;
   readonly divergenceStandardError: number;
   readonly largestDivergence: number;
+  /** Mean square of the differences between the logits, over the vocabulary and all positions, and its standard error over positions. */
+  readonly squaredError: number;
+  readonly squaredErrorStandardError: number;
   /** Share of positions at which both hold the same token for the most likely one. */
   readonly topAgreement: number;
   readonly perplexityA: number;
@@ -37,7 +40,7 @@ export async function compare(a: Model, b: Model, text: string, options: Quality
   if (b.info.vocabulary !== width || !same) {
     throw new TernionError('ERR_INVALID_ARG', `compare: the models read the text as different tokens (vocabularies of ${width} and ${b.info.vocabulary}); they cannot be compared token by token`, { details: { argument: 'b' } });
   }
-  const [divergence, lossA, lossB, difference] = [new Mean(), new Mean(), new Mean(), new Mean()];
+  const [divergence, squaredError, lossA, lossB, difference] = [new Mean(), new Mean(), new Mean(), new Mean(), new Mean()];
   let agreed = 0;
   let largest = 0;
   for (const [i, chunk] of chunks.entries()) {
@@ -55,6 +58,7 @@ export async function compare(a: Model, b: Model, text: string, options: Quality
       const kl = divergenceOf(rowA, normA.log, rowB, normB.log);
       divergence.add(kl);
       largest = Math.max(largest, kl);
+      squaredError.add(squaredErrorOf(rowA, rowB));
       if (normA.top === normB.top) agreed++;
     }
     onProgress?.((i + 1) / chunks.length);
@@ -63,6 +67,8 @@ export async function compare(a: Model, b: Model, text: string, options: Quality
     divergence: divergence.value,
     divergenceStandardError: divergence.standardError,
     largestDivergence: largest,
+    squaredError: squaredError.value,
+    squaredErrorStandardError: squaredError.standardError,
     topAgreement: agreed / divergence.count,
     perplexityA: Math.exp(lossA.value),
     perplexityB: Math.exp(lossB.value),
@@ -81,6 +87,12 @@ function normaliser(row: Float32Array): { log: number; top: number } {
   let sum = 0;
   for (let i = 0; i < row.length; i++) sum += Math.exp((row[i] ?? 0) - largest);
   return { log: largest + Math.log(sum), top };
+}
+
+function squaredErrorOf(a: Float32Array, b: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += ((b[i] ?? 0) - (a[i] ?? 0)) ** 2;
+  return sum / a.length;
 }
 
 function divergenceOf(a: Float32Array, logA: number, b: Float32Array, logB: number): number {

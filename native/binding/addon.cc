@@ -96,6 +96,13 @@ napi_value verify(napi_env env, const Call & call) {
         [](napi_env e, const std::vector<TensorHealth> & tensors) { return make(e, tensors); });
 }
 
+napi_value verify_pack_file(napi_env env, const Call & call) {
+    auto path = to_string(env, call[0]);
+    return start_task(
+        env, call[1], path, [path](const auto & report, const std::atomic<bool> & cancel) { return verify_pack(path, report, cancel); },
+        [](napi_env e, const PackHealth & health) { return make(e, health); });
+}
+
 napi_value measure_read_bandwidth(napi_env env, const Call & call) {
     const auto n_threads = static_cast<size_t>(to_number(env, call[0]));
     return start_task(
@@ -196,6 +203,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "importModel", make_function(env, "importModel", guarded<import_file>));
     set(env, exports, "quantize", make_function(env, "quantize", guarded<quantize_file>));
     set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
+    set(env, exports, "verifyPack", make_function(env, "verifyPack", guarded<verify_pack_file>));
     set(env, exports, "readBandwidth", make_function(env, "readBandwidth", guarded<measure_read_bandwidth>));
     set(env, exports, "multiplyPeak", make_function(env, "multiplyPeak", guarded<measure_multiply_peak>));
     set(env, exports, "kernels", make_function(env, "kernels", guarded<make_kernel_facts>));

@@ -11,6 +11,7 @@
 #include "engine/import.h"
 #include "engine/quantize.h"
 #include "engine/kernel_bench.h"
+#include "engine/pack_cache.h"
 
 namespace ternion::binding {
 
@@ -27,6 +28,7 @@ napi_value make(napi_env env, const GgufFile & file);
 napi_value make(napi_env env, const std::vector<TensorHealth> & tensors);
 napi_value make(napi_env env, const ImportReport & report);
 napi_value make(napi_env env, const QuantizeReport & report);
+napi_value make(napi_env env, const PackHealth & health);
 napi_value make(napi_env env, const ModelInfo & info);
 napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const std::vector<Event> & events);

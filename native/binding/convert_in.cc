@@ -81,7 +81,7 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.model.gpu_layers = in.integer<int32_t>("gpuLayers");
     options.model.mmap = in.boolean("mmap");
     options.model.kernels = in.string("kernels");
-    options.model.packs = {in.string("packFolder"), static_cast<uint64_t>(in.integer<int64_t>("packBytes"))};
+    options.model.packs = {in.string("packFolder"), static_cast<uint64_t>(in.integer<int64_t>("packBytes")), in.boolean("packVerify")};
     options.context.context = in.integer<uint32_t>("context");
     options.context.sequences = in.integer<uint32_t>("sequences");
     options.context.threads = in.integer<int32_t>("threads");

@@ -217,6 +217,13 @@ napi_value make(napi_env env, const GgufFile & file) {
     return out;
 }
 
+napi_value make(napi_env env, const PackHealth & health) {
+    napi_value out = make_object(env);
+    set(env, out, "state", health.state == PackState::whole ? "whole" : health.state == PackState::stale ? "stale" : "damaged");
+    set(env, out, "problem", health.problem);
+    return out;
+}
+
 napi_value make(napi_env env, const ModelInfo & info) {
     napi_value out = make_object(env);
     set(env, out, "name", info.name);

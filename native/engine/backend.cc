@@ -3,6 +3,7 @@
 #include "log.h"
 
 #include "kernels/cpu/buffer_type.h"
+#include "kernels/cpu/float32_reference.h"
 #include "vulkan/loader.h"
 
 #include "ggml-cpu.h"
@@ -138,6 +139,7 @@ void backend_init() {
 #endif
         llama_backend_init();
         kernels::install_packed_weights();
+        kernels::install_float32_reference();
         return true;
     }();
     (void) once;

@@ -18,7 +18,7 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, cons
     if (cancel) {
         return Error{ErrorCode::aborted, "loading was aborted"};
     }
-    return std::unique_ptr<Engine>(new Engine(std::move(*model), std::move(*context)));
+    return std::unique_ptr<Engine>(new Engine(std::move(*model), std::move(*context), options.context));
 }
 
 void Engine::stop() {

@@ -29,8 +29,8 @@ class Engine {
     SideContext side;
 
   private:
-    Engine(std::shared_ptr<Model> model_, std::unique_ptr<Context> context_)
-        : model(std::move(model_)), context(std::move(context_)), side(model, context->threads()) {}
+    Engine(std::shared_ptr<Model> model_, std::unique_ptr<Context> context_, const ContextOptions & options)
+        : model(std::move(model_)), context(std::move(context_)), side(model, context->threads(), options.kv_k, options.kv_v) {}
 };
 
 } // namespace ternion

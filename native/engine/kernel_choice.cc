@@ -48,8 +48,11 @@ std::vector<std::string> kernel_names() {
 Result<KernelChoice> kernels_by_name(const std::string & name) {
     size_t count = 0;
     const kernels::Kernels * const * sets = kernels::available_kernels(count);
-    if (name.empty() || name == "upstream") {
-        return KernelChoice{name.empty() ? sets[0] : nullptr, ""};
+    if (name.empty()) {
+        return KernelChoice{.kernels = sets[0]};
+    }
+    if (name == "upstream" || name == "float32") {
+        return KernelChoice{.float32 = name == "float32"};
     }
     for (size_t i = 0; i < count; ++i) {
         const auto names = names_of(*sets[i]);
@@ -62,7 +65,7 @@ Result<KernelChoice> kernels_by_name(const std::string & name) {
     for (const std::string & each : kernel_names()) {
         known += ", " + each;
     }
-    return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known, {{"argument", std::string("kernels")}}};
+    return Error{ErrorCode::invalid_arg, "there are no kernels '" + name + "' on this processor, only " + known + ", float32", {{"argument", std::string("kernels")}}};
 }
 
 } // namespace ternion

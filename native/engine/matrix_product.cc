@@ -3,6 +3,7 @@
 #include "backend.h"
 
 #include "kernels/cpu/buffer_type.h"
+#include "kernels/cpu/float32_reference.h"
 #include "kernels/cpu/last_level_cache.h"
 
 #include <cctype>
@@ -58,7 +59,7 @@ std::vector<Multiplier> multipliers() {
     std::vector<Multiplier> all;
     const auto extra_types = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(ggml_backend_cpu_reg(), "ggml_backend_dev_get_extra_bufts"));
     for (ggml_backend_buffer_type_t * type = extra_types ? extra_types(cpu()) : nullptr; type && *type; ++type) {
-        if (*type != kernels::packed_weights_buffer_type()) {
+        if (*type != kernels::packed_weights_buffer_type() && *type != kernels::float32_reference_buffer_type()) {
             all.push_back({name_of(*type), *type});
         }
     }

@@ -4,8 +4,6 @@
 #include "kernel_choice.h"
 #include "log.h"
 
-#include "kernels/cpu/buffer_type.h"
-
 #include <algorithm>
 #include <climits>
 #include <cstdio>
@@ -87,8 +85,8 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     try {
         const auto registry = registry_in_use();
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
-        if (chosen->kernels && devices->empty() && !options.vocab_only) {
-            model->handle_.reset(model->packed_load_.load(options.path, params, {*chosen, options.packs, options.threads}));
+        if (devices->empty() && !options.vocab_only) {
+            model->handle_.reset(model->packed_load_.load(options.path, params, {*chosen, options.packs, options.threads}, cancel));
         } else {
             model->handle_.reset(llama_model_load_from_file(options.path.c_str(), params));
         }

@@ -20,7 +20,7 @@ struct ModelOptions {
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
     bool mmap = true;
-    std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream": llama.cpp's own, weights as in the file
+    std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream" and "float32" as KernelChoice has them
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()
     PackCache packs;         // of weights that are packed for kernels of ours
     bool vocab_only = false; // no weights: tokenize and detokenize alone work

@@ -98,17 +98,58 @@ std::array<uint64_t, 2> hash_of(const Head & head, const std::string & table) {
     return hash.value();
 }
 
-bool read_head(FILE * file, Head & head, std::string & table) {
-    if (std::fread(&head, sizeof(head), 1, file) != 1 || std::memcmp(head.magic, magic, sizeof(magic)) != 0 || head.file_version != file_version ||
-        head.layout_version != kernels::layout_version || head.table_bytes > most_table_bytes || head.data_offset % data_alignment != 0 || head.data_bytes == 0) {
-        return false;
+/// Reads head and table; `entries` are those of a whole pack.
+PackHealth read_head(FILE * file, uint64_t file_bytes, Head & head, std::vector<kernels::PackedEntry> & entries) {
+    const auto damaged = [](const char * problem) { return PackHealth{PackState::damaged, problem}; };
+    if (std::fread(&head, sizeof(head), 1, file) != 1 || std::memcmp(head.magic, magic, sizeof(magic)) != 0) {
+        return damaged("this is no pack");
     }
-    table.resize(head.table_bytes);
-    if (std::fread(table.data(), 1, table.size(), file) != table.size()) {
-        return false;
+    if (head.file_version != file_version) {
+        return {PackState::stale, "of another version of ternion"};
+    }
+    std::string table;
+    if (head.table_bytes <= std::min(most_table_bytes, file_bytes)) {
+        table.resize(head.table_bytes);
+    }
+    if (table.size() != head.table_bytes || std::fread(table.data(), 1, table.size(), file) != table.size()) {
+        return damaged("the table is cut off");
     }
     const auto hash = hash_of(head, table);
-    return std::equal(hash.begin(), hash.end(), head.head_hash);
+    if (!std::equal(hash.begin(), hash.end(), head.head_hash)) {
+        return damaged("head and table are not what was written");
+    }
+    if (head.layout_version != kernels::layout_version) {
+        return {PackState::stale, "of another version of ternion"};
+    }
+    if (head.data_offset % data_alignment != 0 || head.data_bytes == 0 || !read_table(table, entries)) {
+        return damaged("the table makes no sense");
+    }
+    if (head.data_offset > file_bytes || file_bytes - head.data_offset != head.data_bytes) {
+        return damaged("the file is longer or shorter than it says");
+    }
+    return {};
+}
+
+/// Whether the data is what was written. After `cancel` the answer means nothing.
+bool data_is_whole(FILE * file, const Head & head, const std::function<void(double)> & progress, const std::atomic<bool> & cancel) {
+    std::vector<char> chunk(4 << 20);
+    Hash128 hash;
+    if (std::fseek(file, static_cast<long>(head.data_offset), SEEK_SET) != 0) {
+        return false;
+    }
+    for (uint64_t left = head.data_bytes; left > 0 && !cancel;) {
+        const size_t n = std::fread(chunk.data(), 1, static_cast<size_t>(std::min<uint64_t>(chunk.size(), left)), file);
+        if (n == 0) {
+            return false;
+        }
+        hash.add(chunk.data(), n);
+        left -= n;
+        if (progress) {
+            progress(1.0 - static_cast<double>(left) / static_cast<double>(head.data_bytes));
+        }
+    }
+    const auto value = hash.value();
+    return std::equal(value.begin(), value.end(), head.data_hash);
 }
 
 struct Known {
@@ -165,7 +206,7 @@ std::string PackCache::path_of(const Fingerprint & model, const char * kernels) 
     return (fs::path(folder) / (to_text(model) + "-" + kernels + "-" + std::to_string(kernels::layout_version) + ".pack")).string();
 }
 
-kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kernels) const {
+kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kernels, const std::atomic<bool> & cancel) const {
     kernels::StoredPack pack;
 #ifndef _WIN32
     if (!enabled()) {
@@ -174,13 +215,16 @@ kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kern
     const std::string path = path_of(model, kernels);
     const File file(std::fopen(path.c_str(), "rb"), std::fclose);
     Head head;
-    std::string table;
     struct stat status;
-    if (!file || !read_head(file.get(), head, table) || !std::equal(model.begin(), model.end(), head.model) || fstat(fileno(file.get()), &status) != 0) {
+    if (!file || fstat(fileno(file.get()), &status) != 0 ||
+        read_head(file.get(), static_cast<uint64_t>(status.st_size), head, pack.entries).state != PackState::whole ||
+        !std::equal(model.begin(), model.end(), head.model)) {
         return {};
     }
-    const auto size = static_cast<uint64_t>(status.st_size);
-    if (head.data_offset > size || size - head.data_offset != head.data_bytes || !read_table(table, pack.entries)) {
+    if (verify && !data_is_whole(file.get(), head, nullptr, cancel)) {
+        if (!cancel) {
+            log_line(LogLevel::warn, path + ": the packed weights are not those that were written; they are packed again");
+        }
         return {};
     }
     pack.memory.reset(kernels::PackedMemory::map(fileno(file.get()), head.data_offset, head.data_bytes));
@@ -243,28 +287,30 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
     return true;
 }
 
-Result<bool> verify_pack(const std::string & path) {
+Result<PackHealth> verify_pack(const std::string & path, const std::function<void(double)> & progress, const std::atomic<bool> & cancel) {
     const File file(std::fopen(path.c_str(), "rb"), std::fclose);
     if (!file) {
         return io_error(path);
     }
+    std::error_code failed;
+    const uint64_t bytes = fs::file_size(path, failed);
+    if (failed) { // a folder, for one
+        return Error{ErrorCode::io, path + ": " + failed.message(), {{"path", path}}};
+    }
     Head head;
-    std::string table;
-    if (!read_head(file.get(), head, table)) {
-        return Error{ErrorCode::model_invalid, path + ": head or table are damaged, or of another version", {{"path", path}}};
+    std::vector<kernels::PackedEntry> entries;
+    PackHealth health = read_head(file.get(), bytes, head, entries);
+    if (health.state != PackState::whole) {
+        return health;
     }
-    std::vector<char> chunk(4 << 20);
-    Hash128 hash;
-    uint64_t left = head.data_bytes;
-    bool whole = std::fseek(file.get(), static_cast<long>(head.data_offset), SEEK_SET) == 0;
-    while (whole && left > 0) {
-        const size_t n = std::fread(chunk.data(), 1, static_cast<size_t>(std::min<uint64_t>(chunk.size(), left)), file.get());
-        whole = n > 0;
-        hash.add(chunk.data(), n);
-        left -= n;
+    if (!fs::path(path).filename().string().starts_with(to_text({head.model[0], head.model[1]}))) {
+        return PackHealth{PackState::damaged, "it stands under the name of another model's pack"};
     }
-    const auto value = hash.value();
-    return whole && std::equal(value.begin(), value.end(), head.data_hash);
+    const bool whole = data_is_whole(file.get(), head, progress, cancel);
+    if (cancel) {
+        return Error{ErrorCode::aborted, "verifying a pack was aborted"};
+    }
+    return whole ? health : PackHealth{PackState::damaged, "the weights are not those that were written"};
 }
 
 } // namespace ternion

@@ -4,9 +4,11 @@
 #include "log.h"
 #include "timings_file.h"
 
+#include "kernels/cpu/float32_reference.h"
 #include "kernels/cpu/last_level_cache.h"
 
 #include <filesystem>
+#include <optional>
 #include <system_error>
 
 namespace ternion {
@@ -20,7 +22,16 @@ bool fits_in_cache(const std::string & path) {
 
 } // namespace
 
-llama_model * PackedLoad::load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options) {
+llama_model * PackedLoad::load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options, const std::atomic<bool> & cancel) {
+    if (!options.choice.kernels) {
+        std::optional<kernels::Float32Loading> loading;
+        if (options.choice.float32) {
+            loading.emplace();
+        }
+        llama_model * const handle = llama_model_load_from_file(path.c_str(), params);
+        facts_.kernels = loading && loading->bytes() > 0 ? "float32" : facts_.kernels;
+        return handle;
+    }
     const kernels::Kernels & set = *options.choice.kernels;
     // A pack of a way that was named is not for those who leave the choice to timing.
     const std::string pack_of = options.choice.way.empty() ? set.name : std::string(set.name) + "+" + options.choice.way;
@@ -30,7 +41,7 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
     if (cached) {
         if (const auto found = fingerprint(path)) {
             model = *found;
-            how.stored = options.cache.find(model, pack_of.c_str());
+            how.stored = options.cache.find(model, pack_of.c_str(), cancel);
         } else {
             cached = false; // loading says why
         }
@@ -46,12 +57,18 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         unfit = loading.unfit();
     }
     write_timings(options.cache.folder);
-    if (handle && unfit) {
+    // The file may have become another one between fingerprint and load: its packs are not this model's.
+    const bool changed = handle && cached && [&] {
+        const auto now = fingerprint(path);
+        return !now || *now != model;
+    }();
+    if (handle && (unfit || changed)) {
         llama_model_free(handle);
         packed.clear();
         PackedLoadOptions again = options;
-        again.choice.way = "ternary";
-        return load(path, params, again);
+        again.choice.way = unfit ? "ternary" : again.choice.way;
+        again.cache = changed ? PackCache{} : again.cache;
+        return load(path, params, again, cancel);
     }
     if (!handle || packed.empty()) {
         return handle;

@@ -1,4 +1,4 @@
-// Loading a model whose weights are packed for kernels of ours, and keeping the packs.
+// Loading a model for the kernels that were chosen: packing its weights for ours, and keeping the packs.
 #pragma once
 
 #include "kernel_choice.h"
@@ -17,13 +17,13 @@
 namespace ternion {
 
 struct PackedLoadOptions {
-    KernelChoice choice; // with kernels
+    KernelChoice choice;
     PackCache cache;
     int32_t threads = 0; // that will compute; 0: default_threads()
 };
 
 struct PackedFacts {
-    std::string kernels = "upstream"; // or the name of ours, if any weight is packed for them
+    std::string kernels = "upstream"; // or the name of ours, if any weight is packed for them, or "float32"
     std::vector<kernels::PackedKind> kinds;
     uint64_t bytes = 0;
     bool from_cache = false;
@@ -32,8 +32,8 @@ struct PackedFacts {
 /// What became of one model's weights. Its threads end with it.
 class PackedLoad {
   public:
-    /// The model, or null for the reasons that llama.cpp logs. Packs that are new are written to the cache behind the caller's back.
-    llama_model * load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options);
+    /// The model, or null for the reasons that llama.cpp logs; `cancel` may be set by any thread. Packs that are new are written to the cache behind the caller's back.
+    llama_model * load(const std::string & path, const llama_model_params & params, const PackedLoadOptions & options, const std::atomic<bool> & cancel);
 
     const PackedFacts & facts() const { return facts_; }
 

@@ -207,6 +207,8 @@ Result<bool> SideContext::each_row(const std::vector<llama_token> & tokens, cons
     params.n_ctx = static_cast<uint32_t>(tokens.size());
     params.n_batch = params.n_ubatch = chunk;
     params.n_seq_max = 1;
+    params.type_k = kv_k_;
+    params.type_v = kv_v_;
     params.n_threads = params.n_threads_batch = threads_;
     const Abort abort{cancel, stopping_};
     auto ctx = make_context(model_->handle(), params, abort);

@@ -16,7 +16,9 @@ namespace ternion {
 /// Runs on a thread of its own, with contexts that live as long as one call: what they need is sized by the call.
 class SideContext {
   public:
-    SideContext(std::shared_ptr<Model> model, int32_t threads) : model_(std::move(model)), threads_(threads), lease_(threads) {}
+    /// `kv_k`, `kv_v`: types of the KV cache, as the conversations have them.
+    SideContext(std::shared_ptr<Model> model, int32_t threads, ggml_type kv_k, ggml_type kv_v)
+        : model_(std::move(model)), threads_(threads), kv_k_(kv_k), kv_v_(kv_v), lease_(threads) {}
     ~SideContext() { stop(); }
 
     using Rows = std::vector<std::vector<float>>;
@@ -48,6 +50,7 @@ class SideContext {
 
     const std::shared_ptr<Model> model_;
     const int32_t threads_;
+    const ggml_type kv_k_, kv_v_;
     const ThreadBudget::Lease lease_;
     std::atomic<bool> stopping_{false};
     Worker worker_{"ternion-side"};

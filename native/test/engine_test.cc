@@ -4,9 +4,11 @@
 #include "engine/engine.h"
 #include "engine/log.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <filesystem>
 #include <mutex>
 #include <string>
 
@@ -147,6 +149,30 @@ void damaged_files() {
     CHECK(Model::load(options, {}, cancel).error().code == ErrorCode::device_not_found);
 }
 
+// The pack cache knows a file by what it holds; the file that was looked at is not the one that is there when it has been read.
+void a_file_that_changes_while_it_loads() {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / "ternion-engine-test", path = folder / "model.gguf", next = folder / "next.gguf";
+    fs::create_directories(folder);
+    fs::copy_file(model_path, path, fs::copy_options::overwrite_existing);
+    fs::copy_file("models/tern-5m-sherry-stq1_0.gguf", next, fs::copy_options::overwrite_existing);
+    const std::atomic<bool> cancel{false};
+    ModelOptions options;
+    options.path = path.string();
+    options.packs = {(folder / "packs").string(), uint64_t{1} << 30};
+    bool replaced = false;
+    const auto replace = [&](float) {
+        if (!replaced) {
+            fs::rename(next, path);
+            replaced = true;
+        }
+    };
+    const auto model = Model::load(options, replace, cancel);
+    CHECK(model && replaced);
+    CHECK(model && std::any_of((*model)->packed().kinds.begin(), (*model)->packed().kinds.end(), [](const kernels::PackedKind & kind) { return kind.type == "stq1_0"; }));
+    fs::remove_all(folder);
+}
+
 } // namespace
 
 int main() {
@@ -156,5 +182,6 @@ int main() {
     errors_and_ends();
     cancel_and_stop_in_every_state();
     damaged_files();
+    a_file_that_changes_while_it_loads();
     return finish_tests();
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { presets, synthesize } from '../../dist/gguf/index.js';
+import { inspect, presets, synthesize } from '../../dist/gguf/index.js';
 import type { Preset, PresetName, Types } from '../../dist/gguf/index.js';
 import { loadModel } from '../../dist/index.js';
 
@@ -46,6 +46,8 @@ test.each<[PresetName, Types['matrices']]>([
   ['TriLM-3.9B', 'tq2_0'],
   ['TriLM-3.9B', 'tq1_0'],
   ['Falcon3-7B-1.58', 'tq2_0'],
+  ['Falcon-E-1B', 'tq2_0'],
+  ['Falcon-E-1B', 'tq1_0'],
   ['Llama3-8B-1.58', 'tq2_0'],
   ['Bonsai-1.7B', 'q1_0'],
   ['Bonsai-8B', 'q1_0'],
@@ -68,4 +70,24 @@ test.each<[PresetName, Types['matrices']]>([
   if (shape.architecture !== 'bitnet') return;
   await synthesize(file('ternary'), { ...shape, activation: 'silu' }, options);
   expect(noise(await logits(file('ternary')), expected)).toBeGreaterThan(wrong);
+});
+
+// Falcon-E's own vocabulary of 32,768 tokens is not here; that of Falcon is larger, and goes by the same rules.
+test('Falcon-E-1B loads with a vocabulary of Falcon’s pre-tokenizer', async () => {
+  const tokenizer = 'vendor/llama/models/ggml-vocab-falcon.gguf';
+  const [{ shape }, vocabulary] = [presets['Falcon-E-1B'] as Preset, 65_024];
+  await synthesize(file('falcon'), { ...shape, vocabulary }, { layers: 2, types: { matrices: 'tq2_0', embedding: 'q6_K' }, tokenizer });
+  const { metadata, tensors } = await inspect(file('falcon'));
+  expect(metadata.find(({ key }) => key === 'tokenizer.ggml.pre')?.value).toBe('falcon');
+  expect(tensors.filter(({ name }) => name.includes('sub_norm'))).toEqual([]);
+  const model = await loadModel(file('falcon'), { devices: ['cpu'], context: 128 });
+  expect(model.info).toMatchObject({ architecture: 'llama', vocabulary, embeddingSize: 2048 });
+  // Three digits at most make a token, and punctuation stands alone.
+  const pieces = await Promise.all([...(await model.tokenize('In 20245 !! days'))].map((token) => model.detokenize([token])));
+  expect(pieces.join('')).toBe('In 20245 !! days');
+  expect(pieces.filter((piece) => /\d/.test(piece))).toEqual(['202', '45']);
+  const { usage, logprobs } = await (await model.session()).complete('In 20245 days', { temperature: 0, ignoreEos: true, maxTokens: 4, logprobs: 1 });
+  expect(usage.generated).toBe(4);
+  for (const { logprob } of logprobs) expect(Number.isFinite(logprob)).toBe(true);
+  await model.dispose();
 });

@@ -1,11 +1,11 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync, closeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { synthesize } from '../../dist/gguf/index.js';
 import type { Shape } from '../../dist/gguf/index.js';
-import { loadModel, onLog } from '../../dist/index.js';
+import { clearPacks, listPacks, loadModel, onLog, verifyPack } from '../../dist/index.js';
 import type { LoadOptions } from '../../dist/index.js';
 
 const home = mkdtempSync(join(tmpdir(), 'ternion-packs-'));
@@ -154,12 +154,144 @@ describe('packed weights', () => {
     }
   });
 
+  test('with another byte among the weights are taken as they are, unless the load verifies: then they are made again', async () => {
+    const first = await loadAndStore();
+    expect(await load({ packCache: { folder, verify: true } })).toEqual({ ...first, packsFromCache: true });
+    const whole = readFileSync(packPath());
+    poke(packPath(), whole.length - 5000);
+    expect((await load()).packsFromCache).toBe(true);
+    const { ino } = statSync(packPath());
+    const lines: string[] = [];
+    const stop = onLog('warn', ({ message }) => lines.push(message));
+    const again = await load({ packCache: { folder, verify: true } }, model, () => until(() => statSync(packPath()).ino !== ino));
+    stop();
+    expect(again).toEqual(first);
+    expect(lines.join('\n')).toContain('not those that were written');
+    expect(readFileSync(packPath()).equals(whole)).toBe(true);
+    expect((await load({ packCache: { folder, verify: true } })).packsFromCache).toBe(true);
+  });
+
   test('options that make no sense are refused', async () => {
-    for (const packCache of [{ folder: '' }, { maxBytes: -1 }, { path: 'x' }, 1] as never[]) {
+    for (const packCache of [{ folder: '' }, { maxBytes: -1 }, { path: 'x' }, { verify: 1 }, 1] as never[]) {
       await expect(async () => loadModel(model, { packCache })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
     }
   });
 });
+
+describe('verifyPack', () => {
+  // Offsets are those of the head's fields in pack_cache.cc; 200 lies in the table.
+  test.each<[string, (path: string) => void, string, RegExp]>([
+    ['a whole pack', () => undefined, 'whole', /^$/],
+    ['its first weight', (path) => poke(path, dataOffset(path)), 'damaged', /weights/],
+    ['its last weight', (path) => poke(path, statSync(path).size - 1), 'damaged', /weights/],
+    ['a byte of the table', (path) => poke(path, 200), 'damaged', /head and table/],
+    ['the model in its head', (path) => poke(path, 17), 'damaged', /head and table/],
+    ['its magic number', (path) => poke(path, 0), 'damaged', /no pack/],
+    ['its version', (path) => poke(path, 8), 'stale', /another version/],
+    ['its end', (path) => truncateSync(path, statSync(path).size - 1), 'damaged', /longer or shorter/],
+    ['all but a part of its table', (path) => truncateSync(path, 300), 'damaged', /cut off/],
+    ['everything', (path) => truncateSync(path, 0), 'damaged', /no pack/],
+  ])('%s changed', async (_, change, state, problem) => {
+    await loadAndStore();
+    change(packPath());
+    const progress: number[] = [];
+    const found = await verifyPack(packPath(), { onProgress: (fraction) => progress.push(fraction) });
+    expect(found).toEqual({ state, problem: expect.stringMatching(problem) as string });
+    expect(progress.every((fraction) => fraction > 0 && fraction <= 1)).toBe(true);
+  });
+
+  test('a pack under another’s name', async () => {
+    await loadAndStore();
+    const name = join(folder, `${'a'.repeat(32)}-scalar-1.pack`);
+    copyFileSync(packPath(), name);
+    expect(await verifyPack(name)).toMatchObject({ state: 'damaged', problem: expect.stringContaining('another model') as string });
+  });
+
+  test('what cannot be read, an abort, wrong arguments', async () => {
+    await expect(verifyPack(join(home, 'none.pack'))).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(verifyPack(home)).rejects.toMatchObject({ code: 'ERR_IO' });
+    await loadAndStore();
+    await expect(verifyPack(packPath(), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    const abort = new AbortController();
+    const running = verifyPack(packPath(), { signal: abort.signal });
+    abort.abort(); // at once: at most a chunk has been read
+    await expect(running).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    expect(() => verifyPack(7 as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG' }));
+    expect(() => verifyPack('x', { sgnal: 1 } as never)).toThrow(/did you mean "signal"/);
+  });
+});
+
+describe('the packs of a folder', () => {
+  test('are listed, those used last first, and nothing else', async () => {
+    expect(await listPacks({ folder })).toEqual([]);
+    await loadAndStore();
+    const mine = packPath();
+    const old = join(folder, `${'a'.repeat(32)}-avx512-vbmi2-1.pack`);
+    writeFileSync(old, 'short');
+    utimesSync(old, 1000, 1000);
+    writeFileSync(join(folder, 'notes.pack'), 'no pack');
+    mkdirSync(join(folder, `${'b'.repeat(32)}-avx2-1.pack`));
+    const listed = await listPacks({ folder });
+    const { size, mtimeMs } = statSync(mine);
+    expect(listed).toEqual([
+      { path: mine, fingerprint: expect.stringMatching(/^[0-9a-f]{32}$/) as string, kernels: expect.any(String) as string, bytes: size, lastUsedMs: Math.round(mtimeMs) },
+      { path: old, fingerprint: 'a'.repeat(32), kernels: 'avx512-vbmi2', bytes: 5, lastUsedMs: 1_000_000 },
+    ]);
+    const loaded = await loadModel(model, { devices: ['cpu'], context: 128, packCache: { folder } });
+    expect(listed[0]?.kernels).toBe(loaded.placement.kernels);
+    // A model that has one mapped keeps working when it is gone.
+    expect(await clearPacks({ folder })).toHaveLength(2);
+    expect(packs().sort()).toEqual([`${'b'.repeat(32)}-avx2-1.pack`, 'notes.pack']);
+    const { text } = await (await loaded.session()).complete('Once upon a time', { temperature: 0, maxTokens: 16, ignoreEos: true });
+    await loaded.dispose();
+    expect(text).toBe((await load({ packCache: false })).text);
+  });
+
+  test('no folder but a file, wrong arguments', async () => {
+    writeFileSync(folder, '');
+    await expect(listPacks({ folder })).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(clearPacks({ folder })).rejects.toMatchObject({ code: 'ERR_IO' });
+    rmSync(folder);
+    expect(() => listPacks({ folder: '' })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG' }));
+    expect(() => clearPacks({ directory: 'x' } as never)).toThrow(/it takes folder/);
+  });
+});
+
+describe('ternion packs', () => {
+  const run = (...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/cli/main.js', 'packs', ...args], { encoding: 'utf8', env: { ...process.env, TERNION_PACK_CACHE: folder } });
+    return { status, stdout, stderr };
+  };
+
+  test('lists, verifies and clears', async () => {
+    expect(run()).toEqual({ status: 0, stdout: `0 packs, 0.0 MiB, in ${folder}\n`, stderr: '' });
+    await loadAndStore();
+    const path = packPath();
+    expect(run().stdout).toContain(path);
+    expect(JSON.parse(run('--json').stdout)).toEqual({ folder, packs: await listPacks({ folder }) });
+    expect(run('--verify')).toMatchObject({ status: 0, stdout: expect.stringContaining('  whole  ') as string });
+    poke(path, statSync(path).size - 1);
+    expect(run('--verify')).toMatchObject({ status: 1, stdout: expect.stringContaining('damaged (the weights') as string });
+    const json = run('--verify', '--json');
+    expect(json.status).toBe(1);
+    expect(JSON.parse(json.stdout)).toMatchObject({ packs: [{ path, state: 'damaged', problem: expect.stringContaining('weights') as string }] });
+    expect(run('--clear', '--folder', home)).toMatchObject({ status: 0, stdout: expect.stringContaining('0 packs removed') as string });
+    expect(JSON.parse(run('--clear', '--json').stdout)).toMatchObject({ packs: [{ path }] });
+    expect(packs()).toEqual([]);
+  });
+
+  test('a stale pack is no failure', async () => {
+    await loadAndStore();
+    poke(packPath(), 8);
+    expect(run('--verify')).toMatchObject({ status: 0, stdout: expect.stringContaining('stale (of another version') as string });
+  });
+
+  test('wrong usage is 2', () => {
+    for (const args of [['--verify', '--clear'], ['somewhere'], ['--folder', '']]) expect(run(...args).status, args.join(' ')).toBe(2);
+  });
+});
+
+const dataOffset = (path: string): number => Number(readFileSync(path).readBigUInt64LE(40));
 
 function poke(path: string, at: number): void {
   const file = openSync(path, 'r+');

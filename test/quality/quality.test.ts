@@ -57,6 +57,15 @@ describe('perplexity', () => {
 });
 
 describe('score', () => {
+  test('knows the type of the KV cache, as logits do', async () => {
+    const tokens = [...Array(64).keys()].map((i) => 300 + 7 * i);
+    const [f16, q4] = await Promise.all((['f16', 'q4_0'] as const).map((kv) => loadModel(embedded, { devices: ['cpu'], context: 512, kv })));
+    const last = (all: Float32Array) => all[all.length - 1];
+    expect(last(await f16!.score(tokens))).not.toBe(last(await q4!.score(tokens)));
+    expect(last(await f16!.logits(tokens))).not.toBe(last(await q4!.logits(tokens)));
+    await Promise.all([f16, q4].map((model) => model!.dispose()));
+  });
+
   test('is the log softmax of the logits', async () => {
     const model: Model = await open(embedded);
     const tokens = await model.tokenize('Once upon a time, there was a fox.');
