@@ -24,7 +24,7 @@ export interface Pack {
   readonly path: string;
   /** Of the model, 32 hexadecimal digits. */
   readonly fingerprint: string;
-  /** The kernels that it was packed for, as in {@link Placement.kernels}. */
+  /** The kernels that it was packed for, as in {@link Placement.kernels}; `+way` follows where a way was named. */
   readonly kernels: string;
   readonly bytes: number;
   /** When a load used it last, or it was written; milliseconds since 1970. */

@@ -139,8 +139,12 @@ const char * buffer_type_name(ggml_backend_buffer_type_t) {
 }
 
 ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t size) {
-    auto buffer = std::make_unique<Buffer>();
+    std::unique_ptr<Buffer> buffer;
     try {
+        buffer = std::make_unique<Buffer>();
+        if (loading && size > 0) {
+            loading->nothing_more_to_try();
+        }
         if (loading && loading->stored().memory && loading->stored().memory->bytes() == size) {
             buffer->weights->memory = std::move(loading->stored().memory);
             buffer->weights->stored = true;
@@ -173,7 +177,11 @@ size_t allocated_bytes(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
     if (!loading || !source_format(tensor, format)) {
         return ggml_nbytes(tensor);
     }
-    return bytes_of(tensor, loading->way_of(tensor, format));
+    try {
+        return bytes_of(tensor, loading->way_of(tensor, format));
+    } catch (const std::bad_alloc &) {
+        return SIZE_MAX / 4; // which nobody allocates; an exception would go through C
+    }
 }
 
 ggml_backend_buffer_type_t buffer_type() {
@@ -210,6 +218,12 @@ Loading::Loading(const Kernels & kernels, LoadingOptions options) : kernels_(ker
 }
 
 const Way & Loading::way_of(const ggml_tensor * weight, SourceFormat format) {
+    const std::string key = std::string(weight->name) + " " + std::to_string(weight->type) + " " + std::to_string(weight->ne[0]) + " " + std::to_string(weight->ne[1]);
+    const auto known = ways_.find(key);
+    return known != ways_.end() ? *known->second : *ways_.emplace(key, &choose_way(weight, format)).first->second;
+}
+
+const Way & Loading::choose_way(const ggml_tensor * weight, SourceFormat format) {
     const auto ways = ways_of(kernels_, format);
     const auto first = [&](auto wanted) { return std::find_if(ways.begin(), ways.end(), wanted); };
     if (const auto named = first([&](const Way & way) { return way.name == options_.way; }); named != ways.end()) {
@@ -222,7 +236,7 @@ const Way & Loading::way_of(const ggml_tensor * weight, SourceFormat format) {
             return *first(alike);
         }
     }
-    return Timings::instance().fastest({kernels_, format, static_cast<size_t>(weight->ne[1]), static_cast<size_t>(weight->ne[0]), options_.in_cache, options_.n_threads}, trial_memory_);
+    return Timings::instance().fastest({kernels_, format, static_cast<size_t>(weight->ne[1]), static_cast<size_t>(weight->ne[0]), options_.in_cache, options_.n_threads, options_.alone}, trial_memory_);
 }
 
 Loading::~Loading() {

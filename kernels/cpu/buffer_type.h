@@ -11,6 +11,7 @@
 #include "ggml-backend.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -43,7 +44,7 @@ struct StoredPack {
 };
 
 /// A change of what is stored under the name of a layout. Packs of other versions are of no use.
-constexpr uint32_t layout_version = 1;
+constexpr uint32_t layout_version = 2;
 
 /// Weights of one type that are held and multiplied in one way.
 struct PackedKind {
@@ -67,6 +68,7 @@ struct LoadingOptions {
     std::string way;   // for formats that have a way of this name; others take the fastest
     bool in_cache = false; // as TimedCase has it
     size_t n_threads = 1;
+    std::function<void(const std::function<void()> &)> alone; // as TimedCase has it
 };
 
 /// While it lives, models that its thread loads get their weights packed for `kernels`; without one they stay as they are in the
@@ -80,17 +82,22 @@ class Loading {
 
     const Kernels & kernels() const { return kernels_; }
     StoredPack & stored() { return options_.stored; }
-    /// How a weight is packed. The same for the same weight, as long as this lives.
+    /// How a weight is packed. The same for the same weight, as long as this lives. @throws std::bad_alloc
     const Way & way_of(const ggml_tensor * weight, SourceFormat format);
+    /// Ways are known of all weights: gives back what they were tried with.
+    void nothing_more_to_try() { trial_memory_.reset(); }
     /// What was packed, of all buffers; usually there is one, or none.
     std::vector<std::shared_ptr<PackedWeights>> & packed() { return packed_; }
     /// Some weight does not fit into its layout: the model is wrong, and has to be loaded again with the way "ternary".
     bool & unfit() { return unfit_; }
 
   private:
+    const Way & choose_way(const ggml_tensor * weight, SourceFormat format);
+
     const Kernels & kernels_;
     LoadingOptions options_;
     std::map<std::string, Layout> stored_layouts_;
+    std::map<std::string, const Way *> ways_; // of weights that were asked for
     TrialMemory trial_memory_;
     std::vector<std::shared_ptr<PackedWeights>> packed_;
     bool unfit_ = false;

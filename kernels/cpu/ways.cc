@@ -48,7 +48,7 @@ size_t trial_bytes(bool in_cache) {
 class Trial {
   public:
     Trial(const TimedCase & on, const Way & way, const PackedMemory & memory)
-        : on_(on), matrix_{way.layout, memory.data(), rows_of(on, way), on.columns, 1, way.look_up},
+        : on_(on), matrix_{way.layout, memory.data(), rows_of(on, way, memory.bytes()), on.columns, 1, way.look_up},
           copy_bytes_(packed_bytes(way.layout, matrix_.rows, on.columns)), n_copies_(std::max<size_t>(1, memory.bytes() / copy_bytes_)),
           in_(on.columns, 0.5f), out_(matrix_.rows), scratch_(matmul_scratch(on.kernels, matrix_, 1, on.n_threads)) {}
 
@@ -63,10 +63,11 @@ class Trial {
     }
 
   private:
-    // A part of a large matrix does as well.
-    static size_t rows_of(const TimedCase & on, const Way & way) {
-        const size_t row = packed_bytes(way.layout, tile_rows, on.columns) / tile_rows;
-        return std::min(on.rows, std::max<size_t>(tile_rows * 4 * on.n_threads, most_matrix / row / tile_rows * tile_rows));
+    // A part of a large matrix does as well, and no more than there is memory for.
+    static size_t rows_of(const TimedCase & on, const Way & way, size_t memory_bytes) {
+        const size_t group = packed_bytes(way.layout, tile_rows, on.columns);
+        const size_t wanted = std::max(4 * on.n_threads, most_matrix / group);
+        return std::min(on.rows, std::clamp<size_t>(wanted, 1, memory_bytes / group) * tile_rows);
     }
 
     // Threads begin together, once all are there; each goes at its own pace, and the last one counts.
@@ -81,6 +82,7 @@ class Trial {
                 if (given_up.load()) {
                     return;
                 }
+                std::this_thread::yield();
             }
             const auto begun = Clock::now();
             for (size_t i = 0; i < products_; ++i) {
@@ -122,8 +124,11 @@ class Trial {
 
 size_t fastest_of(std::span<const Way> ways, const TimedCase & on, TrialMemory & memory) {
     constexpr double worth_it = 0.97; // of the time of the first one: above that another way is lucky, not better
-    const size_t bytes = trial_bytes(on.in_cache);
-    if (!memory || memory->bytes() != bytes) {
+    size_t bytes = trial_bytes(on.in_cache);
+    for (const Way & way : ways) {
+        bytes = std::max(bytes, packed_bytes(way.layout, tile_rows, on.columns));
+    }
+    if (!memory || memory->bytes() < bytes || on.in_cache) { // a case of the cache has no more than it needs
         memory = std::make_unique<PackedMemory>(bytes);
         std::memset(memory->data(), 0x35, bytes); // in memory of its own; what it is does not matter for the time
     }
@@ -189,22 +194,23 @@ const Way & Timings::fastest(const TimedCase & on, TrialMemory & memory) {
     if (ways.size() == 1) {
         return ways[0];
     }
-    const std::string key = key_of(on);
-    const std::lock_guard lock(mutex_);
-    if (const auto found = known_.find(key); found != known_.end()) {
-        const auto way = std::find_if(ways.begin(), ways.end(), [&](const Way & w) { return found->second == w.name; });
-        if (way != ways.end()) {
-            return *way;
-        }
-    }
-    size_t best = 0;
     try {
-        best = fastest_of(ways, on, memory);
+        const std::string key = key_of(on);
+        const std::lock_guard lock(mutex_);
+        if (const auto found = known_.find(key); found != known_.end()) {
+            const auto way = std::find_if(ways.begin(), ways.end(), [&](const Way & w) { return found->second == w.name; });
+            if (way != ways.end()) {
+                return *way;
+            }
+        }
+        size_t best = 0;
+        const auto attempt = [&] { best = fastest_of(ways, on, memory); };
+        on.alone ? on.alone(attempt) : attempt();
+        known_[key] = ways[best].name;
+        return ways[best];
     } catch (const std::exception &) {
         return ways[0]; // no memory, no threads
     }
-    known_[key] = ways[best].name;
-    return ways[best];
 }
 
 std::string Timings::save() {

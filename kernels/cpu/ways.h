@@ -6,6 +6,7 @@
 #include "packed_memory.h"
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,8 @@ struct TimedCase {
     size_t columns;
     bool in_cache;    // all weights of the model stay in the last-level cache
     size_t n_threads; // that multiply it together
+    /// Calls what it is given while nothing else of the process computes; empty: at once.
+    std::function<void(const std::function<void()> &)> alone = {};
 };
 
 /// What ways are tried with in place of weights; made when it is needed first, and kept for the cases of one model.

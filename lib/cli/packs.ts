@@ -1,4 +1,5 @@
 /** `ternion packs`: the packed weights that are kept for later loads. */
+import { existsSync } from 'node:fs';
 import { clearPacks, listPacks, packCache, verifyPack } from '../packs.js';
 import type { Pack, PackVerification } from '../packs.js';
 import { common, parse, UsageError } from './options.js';
@@ -40,7 +41,11 @@ async function verifyAll(found: readonly Pack[], signal: AbortSignal): Promise<R
   let done = 0;
   try {
     for (const pack of found) {
-      rows.push({ ...pack, ...(await verifyPack(pack.path, { onProgress: (fraction) => bar((done + fraction * pack.bytes) / all), signal })) });
+      try {
+        rows.push({ ...pack, ...(await verifyPack(pack.path, { onProgress: (fraction) => bar((done + fraction * pack.bytes) / all), signal })) });
+      } catch (error) {
+        if (existsSync(pack.path)) throw error; // otherwise it made room for another one meanwhile
+      }
       done += pack.bytes;
     }
     return rows;

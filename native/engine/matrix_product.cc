@@ -91,9 +91,11 @@ bool takes(const Multiplier & multiplier, const Product & product) {
 // ---- operands -------------------------------------------------------------------------------------------------------
 
 Operands::Operands(const Product & product, const std::vector<float> & activations, const std::vector<std::vector<int32_t>> & routings)
-    : context_(make_context(2 + routings.size())) {
+    : context_(make_context(3 + routings.size())) {
     ggml_context * context = context_.get();
-    activations_ = new_activations(context, product);
+    for (ggml_tensor *& each : activations_) {
+        each = new_activations(context, product);
+    }
     result_ = ggml_new_tensor_2d(context, GGML_TYPE_F32, product.rows, product.outputs());
     for (size_t i = 0; i < routings.size(); ++i) {
         routings_.push_back(ggml_new_tensor_2d(context, GGML_TYPE_I32, product.used, product.tokens));
@@ -102,14 +104,16 @@ Operands::Operands(const Product & product, const std::vector<float> & activatio
     if (!buffer_) {
         throw std::bad_alloc();
     }
-    ggml_backend_tensor_set(activations_, activations.data(), 0, ggml_nbytes(activations_));
+    for (ggml_tensor * each : activations_) {
+        ggml_backend_tensor_set(each, activations.data(), 0, ggml_nbytes(each));
+    }
     for (size_t i = 0; i < routings.size(); ++i) {
         ggml_backend_tensor_set(routings_[i], routings[i].data(), 0, ggml_nbytes(routings_[i]));
     }
 }
 
 ggml_tensor * Operands::node(ggml_context * context, ggml_tensor * weight, size_t i) const {
-    ggml_tensor * node = new_node(context, weight, activations_, routings_.empty() ? nullptr : routings_[i % routings_.size()]);
+    ggml_tensor * node = new_node(context, weight, activations_[i % 2], routings_.empty() ? nullptr : routings_[i % routings_.size()]);
     node->data = result_->data;
     node->buffer = result_->buffer;
     return node;

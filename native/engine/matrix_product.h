@@ -58,7 +58,7 @@ class Operands {
   private:
     ggml_context_ptr context_;
     ggml_backend_buffer_ptr buffer_;
-    ggml_tensor * activations_ = nullptr;
+    ggml_tensor * activations_[2] = {}; // of the same values, in turn: our kernels would round those of two products in a row once
     ggml_tensor * result_ = nullptr;
     std::vector<ggml_tensor *> routings_;
 };

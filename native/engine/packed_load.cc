@@ -2,23 +2,45 @@
 
 #include "backend.h"
 #include "log.h"
+#include "thread_budget.h"
 #include "timings_file.h"
 
 #include "kernels/cpu/float32_reference.h"
 #include "kernels/cpu/last_level_cache.h"
 
+#include <cstdio>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <regex>
 #include <system_error>
 
 namespace ternion {
 namespace {
 
-bool fits_in_cache(const std::string & path) {
-    std::error_code failed;
-    const auto bytes = std::filesystem::file_size(path, failed);
-    return !failed && bytes <= kernels::last_level_cache() / 2;
+/// Of all parts of a model.
+uint64_t file_bytes(const std::string & path) {
+    std::smatch parts;
+    if (!std::regex_match(path, parts, std::regex("([^]*)-[0-9]{5}-of-([0-9]{5})\\.gguf"))) {
+        std::error_code failed;
+        const auto bytes = std::filesystem::file_size(path, failed);
+        return failed ? UINT64_MAX : bytes;
+    }
+    uint64_t bytes = 0;
+    for (int i = 1, n = std::stoi(parts[2]); i <= n; ++i) {
+        char tail[32];
+        std::snprintf(tail, sizeof(tail), "-%05d-of-%05d.gguf", i, n);
+        std::error_code failed;
+        const auto part = std::filesystem::file_size(parts[1].str() + tail, failed);
+        bytes += failed ? 0 : part;
+    }
+    return bytes;
 }
+
+struct FreeModel {
+    void operator()(llama_model * model) const { llama_model_free(model); }
+};
 
 } // namespace
 
@@ -36,7 +58,11 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
     // A pack of a way that was named is not for those who leave the choice to timing.
     const std::string pack_of = options.choice.way.empty() ? set.name : std::string(set.name) + "+" + options.choice.way;
     Fingerprint model{};
-    kernels::LoadingOptions how{{}, options.choice.way, fits_in_cache(path), static_cast<size_t>(options.threads > 0 ? options.threads : default_threads())};
+    kernels::LoadingOptions how{{}, options.choice.way, file_bytes(path) <= kernels::last_level_cache() / 2, static_cast<size_t>(options.threads > 0 ? options.threads : default_threads()),
+                               [](const std::function<void()> & work) {
+                                   const ThreadBudget::Turn turn; // models of this process wait
+                                   work();
+                               }};
     bool cached = options.cache.enabled();
     if (cached) {
         if (const auto found = fingerprint(path)) {
@@ -46,24 +72,28 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
             cached = false; // loading says why
         }
     }
-    read_timings(options.cache.folder);
-    llama_model * handle = nullptr;
+    if (cached) {
+        read_timings(options.cache.folder);
+    }
+    std::unique_ptr<llama_model, FreeModel> handle;
     std::vector<std::shared_ptr<kernels::PackedWeights>> packed;
     bool unfit = false;
     {
         kernels::Loading loading(set, std::move(how));
-        handle = llama_model_load_from_file(path.c_str(), params);
+        handle.reset(llama_model_load_from_file(path.c_str(), params));
         packed = std::move(loading.packed());
         unfit = loading.unfit();
     }
-    write_timings(options.cache.folder);
+    if (cached) {
+        write_timings(options.cache.folder);
+    }
     // The file may have become another one between fingerprint and load: its packs are not this model's.
     const bool changed = handle && cached && [&] {
         const auto now = fingerprint(path);
         return !now || *now != model;
     }();
     if (handle && (unfit || changed)) {
-        llama_model_free(handle);
+        handle.reset();
         packed.clear();
         PackedLoadOptions again = options;
         again.choice.way = unfit ? "ternary" : again.choice.way;
@@ -71,7 +101,7 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         return load(path, params, again, cancel);
     }
     if (!handle || packed.empty()) {
-        return handle;
+        return handle.release();
     }
     facts_.kernels = set.name;
     facts_.from_cache = true;
@@ -83,21 +113,26 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
     if (cached && !facts_.from_cache && packed.size() == 1) {
         writer_.start(options.cache, model, pack_of, packed.front());
     }
-    return handle;
+    return handle.release();
 }
 
 void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & model, const std::string & kernels, std::shared_ptr<kernels::PackedWeights> weights) {
-    thread_ = std::thread([this, cache, model, kernels, weights = std::move(weights)] {
-        const char * const what = "packed weights are not kept: ";
+    static const char * const what = "packed weights are not kept: "; // the model works without
+    const auto write = [this, cache, model, kernels, weights = std::move(weights)] {
         try {
             const auto stored = cache.store(model, kernels.c_str(), *weights, cancel_);
             if (!stored && !cancel_) {
                 log_line(LogLevel::warn, what + stored.error().message);
             }
-        } catch (const std::exception & e) { // no memory, a folder that cannot be read: the model works without
+        } catch (const std::exception & e) { // no memory, a folder that cannot be read
             log_line(LogLevel::warn, std::string(what) + e.what());
         }
-    });
+    };
+    try {
+        thread_ = std::thread(write);
+    } catch (const std::exception & e) { // no more threads
+        log_line(LogLevel::warn, std::string(what) + e.what());
+    }
 }
 
 PackedLoad::Writer::~Writer() {

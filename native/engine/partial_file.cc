@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <utility>
 
-#ifndef _WIN32
+#ifdef _WIN32
+#include <process.h>
+#else
 #include <unistd.h>
 #endif
 
@@ -67,11 +69,12 @@ Error io_error(const std::string & path) {
 
 std::string own_name(const std::string & path) {
     static std::atomic<unsigned> count{0};
-#ifndef _WIN32
-    return path + "." + std::to_string(getpid()) + "-" + std::to_string(count++);
+#ifdef _WIN32
+    const int process = _getpid();
 #else
-    return path + "." + std::to_string(count++);
+    const int process = getpid();
 #endif
+    return path + "." + std::to_string(process) + "-" + std::to_string(count++);
 }
 
 } // namespace ternion

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Raised when a kernel becomes faster or slower.
+// Raised when a kernel becomes faster or slower; with layout_version, since packs stay as they were chosen.
 constexpr int version = 1;
 
 std::string path_in(const std::string & folder) {
@@ -54,6 +54,7 @@ void write_timings(const std::string & folder) {
     if (folder.empty()) {
         return;
     }
+    read_timings(folder); // others may have found out more meanwhile
     const std::string lines = kernels::Timings::instance().save(), path = path_in(folder), own = own_name(path);
     if (lines == lines_of(path)) {
         return;

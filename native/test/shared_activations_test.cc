@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t rows = 96, columns = 512, experts = 4, used = 2;
 
 ggml_context_ptr make_context() {
-    return ggml_context_ptr(ggml_init({64 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
+    return ggml_context_ptr(ggml_init({64 * ggml_tensor_overhead() + 4 * ggml_graph_overhead(), nullptr, true}));
 }
 
 struct FreePool {
@@ -142,6 +142,26 @@ void several_matrices_multiply_the_same() {
     });
 }
 
+// The same tensor in the next graph, where it comes later, holds something else.
+void the_next_graph_begins_anew() {
+    for_each_case([](const System & on, const Runner & runner, int64_t n, bool mixture) {
+        Model model(on, n, mixture);
+        ggml_tensor * const product = model.product(model.first, model.in);
+        ggml_tensor * const earlier = ggml_sqr(model.context.get(), model.other);
+        model.allocate();
+        const ggml_context_ptr context = make_context();
+        for (int i = 0; i < 2; ++i) { // the second time there is memory for many columns
+            model.fill(1.0f);
+            compute(runner, context.get(), {product});
+        }
+        const std::vector<float> before = values_of(product);
+        model.fill(3.0f);
+        compute(runner, context.get(), {earlier, product});
+        const std::vector<float> after = values_of(product);
+        CHECK(before != after && after == alone(runner, model, product));
+    });
+}
+
 // Activations that a node has written over in between are made ready again.
 void what_was_written_over_is_not_used() {
     for_each_case([](const System & on, const Runner & runner, int64_t n, bool mixture) {
@@ -156,6 +176,59 @@ void what_was_written_over_is_not_used() {
             compute(runner, context.get(), {before, changed, after});
             const std::vector<float> first = values_of(before), second = values_of(after);
             CHECK(first != second && second == alone(runner, model, after));
+        }
+    });
+}
+
+// A mixture's choice of experts is an input as well.
+void another_choice_of_experts_is_noticed() {
+    for_each_system([](const System & on) {
+        const Runner runner(2);
+        for (const int64_t n : {1, 9}) {
+            Model model(on, n, true);
+            ggml_tensor * const before = model.product(model.first, model.in);
+            ggml_tensor * const swapped = ggml_new_tensor_2d(model.context.get(), GGML_TYPE_I32, used, n);
+            ggml_tensor * const chosen = ggml_cpy(model.context.get(), swapped, model.ids);
+            ggml_tensor * const after = model.product(model.first, model.in);
+            model.allocate();
+            const std::vector<int32_t> others(static_cast<size_t>(used * n), 1);
+            for (int i = 0; i < 2; ++i) {
+                model.fill(1.0f);
+                ggml_backend_tensor_set(swapped, others.data(), 0, ggml_nbytes(swapped));
+                const ggml_context_ptr context = make_context();
+                compute(runner, context.get(), {before, chosen, after});
+                const std::vector<float> first = values_of(before), second = values_of(after);
+                CHECK(first != second && second == alone(runner, model, after));
+            }
+        }
+    });
+}
+
+// Formats round in blocks of their own: what is ready for one is not for another. And a pool computes graphs with fewer of its threads.
+void matrices_of_two_formats_multiply_the_same() {
+    for_each_system([](const System & on) {
+        for (const Format & format : formats) {
+            const System beside{on.kernels, format, ways_of(on.kernels, format.source).back()};
+            if (format.source == on.format.source) {
+                continue;
+            }
+            Runner runner(3);
+            for (const int64_t n : {1, 9}) {
+                Model a(on, n, false), b(beside, n, false);
+                ggml_tensor * const first = a.product(a.first, a.in);
+                ggml_tensor * const other = a.product(b.first, a.in);
+                ggml_tensor * const again = a.product(a.first, a.in);
+                a.allocate();
+                for (const int n_threads : {3, 1, 3, 2}) {
+                    ggml_backend_cpu_set_n_threads(runner.backend.get(), n_threads);
+                    a.fill(static_cast<float>(n_threads));
+                    const ggml_context_ptr context = make_context();
+                    compute(runner, context.get(), {first, other, again});
+                    const std::vector<float> found = values_of(first), beside_it = values_of(other);
+                    CHECK(found == values_of(again));
+                    CHECK(found == alone(runner, a, first) && beside_it == alone(runner, a, other));
+                }
+            }
         }
     });
 }
@@ -197,7 +270,10 @@ int main() {
     ggml_cpu_init();
     install_packed_weights();
     several_matrices_multiply_the_same();
+    the_next_graph_begins_anew();
     what_was_written_over_is_not_used();
+    another_choice_of_experts_is_noticed();
+    matrices_of_two_formats_multiply_the_same();
     they_are_made_ready_once();
     return finish_tests();
 }
