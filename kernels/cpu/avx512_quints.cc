@@ -171,9 +171,9 @@ void expand(const uint8_t * from, TernaryTile & out) {
     for (size_t row = 0; row < tile_rows; row += 16) {
         __m512i four[13], fifth[12];
         for (size_t t = 0; t < 12; ++t) {
-            decode(_mm512_load_si512(tile.codes[t][row]), four[t], fifth[t]);
+            decode(load(tile.codes[t][row]), four[t], fifth[t]);
         }
-        four[12] = _mm512_load_si512(tile.tail[row]);
+        four[12] = load(tile.tail[row]);
         expand_half(four, fifth, out, row, std::make_index_sequence<16>{});
     }
     std::memcpy(out.scales, tile.scales, sizeof(out.scales));

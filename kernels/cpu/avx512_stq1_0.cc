@@ -164,7 +164,7 @@ void expand(const uint8_t * from, TernaryTile & out) {
     for (size_t c = 0; c < 4; ++c) {
         __m512i word[5], low[4], high[4], plane[4];
         UNROLLED for (int w = 0; w < 5; ++w) {
-            word[w] = _mm512_load_si512(tile.words[c][w]);
+            word[w] = load(tile.words[c][w]);
         }
         expand_chunk(word, first, second, low, high, std::make_integer_sequence<int, 16>{});
         transpose_bytes(low, plane);
