@@ -4,7 +4,7 @@
 //   npm run bench:ternary -- [--part M] [--part S] [--part mixture] [--part load] [--part perplexity] [--rounds N] [--output FILE]
 //                            [--fork NAME=PROGRAM:MODEL]     a fork's llama-bench with a model of shape M in a type of its own
 //
-// Decoding is judged by the bytes of weights per second over the read bandwidth that is measured right before each sample: the memory of
+// Decoding from memory is judged by the bytes of weights per second over the read bandwidth that is measured right before each sample: the memory of
 // some machines changes its speed from minute to minute. Close other work while it runs: it takes about fifteen minutes.
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -56,10 +56,11 @@ await main(async (args) => {
       }]));
       const { values: found } = await alternate(samples, rounds, { onSample: (fraction) => process.stderr.write(`\r${name} ${test} ${(100 * fraction).toFixed(0)} %   `) });
       const read = (system) => bandwidth.get(system).slice(1); // the first sample warms up
-      const compared = new Map([...found].map(([system, all]) => [system, kind === 'decode' ? all.map((value, i) => value / read(system)[i]) : all]));
+      const streams = kind === 'decode' && name !== 'S'; // the weights of S stay in the last-level cache
+      const compared = new Map([...found].map(([system, all]) => [system, streams ? all.map((value, i) => value / read(system)[i]) : all]));
       result.figures[test] = Object.fromEntries([...found].map(([system, all]) => [system, { unit: 'tok/s', ...summarize(all), ...(kind === 'decode' && { bandwidth: summarize(read(system)) }) }]));
-      result.ratios[test] = pairs.filter(([a, b]) => found.has(a) && found.has(b)).map(([a, b]) => ({ of: a, to: b, paired: kind === 'decode' ? 'tokens per byte that memory could read' : 'by round', ...pairedRatio(compared.get(a), compared.get(b)) }));
-      if (kind === 'decode') {
+      result.ratios[test] = pairs.filter(([a, b]) => found.has(a) && found.has(b)).map(([a, b]) => ({ of: a, to: b, paired: streams ? 'tokens per byte that memory could read' : 'by round', ...pairedRatio(compared.get(a), compared.get(b)) }));
+      if (streams) {
         const known = [...compared].filter(([system]) => name !== 'mixture' && systems.get(system).tokenBytes > 0);
         result.shareOfBandwidth = Object.fromEntries(known.map(([system, all]) => [system, summarize(all.map((value) => (value * systems.get(system).tokenBytes) / 1e9))]));
       }

@@ -125,7 +125,7 @@ Result<std::unique_ptr<Weights>> Weights::make(const Multiplier & multiplier, co
     std::optional<kernels::Loading> loading;
     if (multiplier.choice.kernels) {
         const size_t bytes = file.size() * static_cast<size_t>(copies);
-        loading.emplace(*multiplier.choice.kernels, kernels::LoadingOptions{{}, multiplier.choice.way, bytes <= kernels::last_level_cache() / 2, static_cast<size_t>(default_threads())});
+        loading.emplace(*multiplier.choice.kernels, kernels::LoadingOptions{{}, multiplier.choice.way, kernels::stay_in_cache(bytes), static_cast<size_t>(default_threads())});
     }
     std::unique_ptr<Weights> made(new Weights);
     made->context_ = make_context(static_cast<size_t>(copies));

@@ -58,7 +58,7 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
     // A pack of a way that was named is not for those who leave the choice to timing.
     const std::string pack_of = options.choice.way.empty() ? set.name : std::string(set.name) + "+" + options.choice.way;
     Fingerprint model{};
-    kernels::LoadingOptions how{{}, options.choice.way, file_bytes(path) <= kernels::last_level_cache() / 2, static_cast<size_t>(options.threads > 0 ? options.threads : default_threads()),
+    kernels::LoadingOptions how{{}, options.choice.way, kernels::stay_in_cache(file_bytes(path)), static_cast<size_t>(options.threads > 0 ? options.threads : default_threads()),
                                [](const std::function<void()> & work) {
                                    const ThreadBudget::Turn turn; // models of this process wait
                                    work();
