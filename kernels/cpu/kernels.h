@@ -66,7 +66,7 @@ struct Kernels {
     Quantise256 quantise256;
     Quantise32 quantise32;
     const CodedKernels * stq1_0;
-    const CodedKernels * quints; // null: TQ1_0 goes into ternary tiles
+    const CodedKernels * quints; // null: TQ1_0 and TQ2_0 have ternary tiles only
     SixBitKernel six_bits;
 };
 

@@ -38,7 +38,7 @@ const char * name_of(SourceFormat format) {
 
 constexpr size_t most_memory = 256 << 20, most_matrix = 8 << 20;
 constexpr double least_seconds = 5e-4; // of a sample
-constexpr size_t samples = 5;             // of each way, in turn, after one that warms up
+constexpr size_t samples = 5;          // of each way, in turn, after one that warms up
 
 size_t trial_bytes(bool in_cache) {
     const size_t cache = last_level_cache() ? last_level_cache() : 32 << 20;
