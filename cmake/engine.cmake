@@ -16,3 +16,7 @@ target_link_libraries(ternion_engine
 # ggml-cpu's traits (the hook for our own kernels) are not part of its public headers.
 target_include_directories(ternion_engine SYSTEM PRIVATE
   "${TERNION_LLAMA_DIR}/ggml/src" "${TERNION_LLAMA_DIR}/ggml/src/ggml-cpu")
+
+# XXH3, for checksums; one file includes it.
+set_source_files_properties("${CMAKE_CURRENT_SOURCE_DIR}/native/engine/checksum.cc" PROPERTIES
+  INCLUDE_DIRECTORIES "${TERNION_LLAMA_DIR}/vendor/hash/xxhash")

@@ -15,11 +15,13 @@ export const errorCodes = {
   ERR_GRAMMAR_INVALID: 'The GBNF grammar cannot be parsed or has no rule named `root`.',
   ERR_INTERNAL: 'A defect of ternion or of the engine below it. Please report it with its message and `cause`.',
   ERR_INVALID_ARG: 'A wrong argument or option; the message says what was expected and what was found. `details`: `argument`.',
-  ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or the pack cache cannot be read. `details`: `path`.',
+  ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or a snapshot or the pack cache cannot be read, or a folder for state cannot be locked. `details`: `path`.',
   ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
   ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device.',
+  ERR_STATE_CORRUPT: 'A snapshot is damaged: cut off, longer than it says, or not what was written. `details`: `path`, if it is a file.',
+  ERR_STATE_MISMATCH: 'A snapshot is sound, but was made under another setting than it is to be used with: model, KV type, build, the format's own version. `details`: `setting`, its values `found` and `expected` (absent where there is none), and `path`, if it is a file.',
   ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
 } as const;
 

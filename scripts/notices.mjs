@@ -28,6 +28,8 @@ const COMPONENTS = [
     members: /^libllama\.a\(unicode-data/,
     text: () => 'Copyright © 1991-present Unicode, Inc.\nSPDX-License-Identifier: Unicode-3.0 (https://www.unicode.org/license.txt)',
   },
+  // Header-only, compiled into the engine's objects, which are no archive's members.
+  { name: 'xxHash', members: /^$/, always: true, text: () => vendored('vendor/hash/xxhash/LICENSE') },
   // Header-only, compiled into ggml-vulkan. Listed always: whether a build has Vulkan depends on the machine.
   {
     name: 'Vulkan-Headers and SPIRV-Headers',

@@ -18,6 +18,8 @@ const char * error_code_name(ErrorCode code) {
         case ErrorCode::model_not_found:   return "ERR_MODEL_NOT_FOUND";
         case ErrorCode::model_unsupported: return "ERR_MODEL_UNSUPPORTED";
         case ErrorCode::out_of_memory:     return "ERR_OUT_OF_MEMORY";
+        case ErrorCode::state_corrupt:     return "ERR_STATE_CORRUPT";
+        case ErrorCode::state_mismatch:    return "ERR_STATE_MISMATCH";
         case ErrorCode::template_failed:   return "ERR_TEMPLATE";
     }
     return "ERR_INTERNAL";

@@ -25,6 +25,8 @@ enum class ErrorCode {
     model_not_found,
     model_unsupported,
     out_of_memory,
+    state_corrupt,
+    state_mismatch,
     template_failed,
 };
 

@@ -16,7 +16,7 @@ namespace ternion {
 
 namespace fs = std::filesystem;
 
-PartialFile::PartialFile(std::string path) : final_(std::move(path)), partial_(partial_name(final_)) {
+PartialFile::PartialFile(std::string path, std::string partial) : final_(std::move(path)), partial_(std::move(partial)) {
     std::error_code ignored;
     const fs::file_status there = fs::status(final_, ignored);
     if (fs::exists(there) && !fs::is_regular_file(there)) { // renaming would put a file in a device's place

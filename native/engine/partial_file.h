@@ -13,7 +13,9 @@ namespace ternion {
 class PartialFile {
   public:
     /// Opens the temporary file; get() is null if that fails, or if something other than a file stands under the name.
-    explicit PartialFile(std::string path);
+    explicit PartialFile(std::string path) : PartialFile(path, partial_name(path)) {}
+    /// With a temporary name in the same folder: for a file that several may write at once.
+    PartialFile(std::string path, std::string partial);
     ~PartialFile();
     PartialFile(const PartialFile &) = delete;
     PartialFile & operator=(const PartialFile &) = delete;
@@ -26,7 +28,7 @@ class PartialFile {
     /// On disk, and under its name.
     bool commit();
 
-    /// The temporary name that a file called `path` has until then.
+    /// The temporary name that a file called `path` has until then, unless it was given another.
     static std::string partial_name(const std::string & path) { return path + ".partial"; }
 
   private:
