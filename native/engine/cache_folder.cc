@@ -77,8 +77,8 @@ Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folde
         if (!*lock) {
             continue;
         }
-        if (const auto signed_ = (*lock)->sign(); !signed_) {
-            return signed_.error();
+        if (auto written = (*lock)->sign(); !written) {
+            return std::move(written.error());
         }
         std::unique_ptr<CacheFolder> cache(new CacheFolder(std::move(**lock)));
         cache->collect(folder, settings);
@@ -87,8 +87,8 @@ Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folde
     return Error{ErrorCode::io, folder + ": all of its " + std::to_string(most_slots) + " slots are held; name another folder", {{"path", folder}}};
 }
 
-/// What can be used of a slot whose lock we hold; what cannot is removed. A file that cannot be read stays, and so does what is not
-/// ours.
+/// What can be used of a slot whose lock we hold; what cannot is removed. Other settings mean another build or KV type, since a model
+/// has a folder of its own. A file that cannot be read stays, and so does what is not ours.
 std::vector<CacheFolder::Found> CacheFolder::sweep(const std::string & slot, const std::vector<Setting> & settings) {
     std::vector<Found> found;
     for (const fs::path & path : listed(slot, fs::file_type::regular)) {
@@ -104,9 +104,12 @@ std::vector<CacheFolder::Found> CacheFolder::sweep(const std::string & slot, con
         }
         auto head = load_snapshot_head(path.string());
         if (head && check_settings(head->settings, settings)) {
+            std::error_code gone;
             const uint64_t bytes = fs::file_size(path, failed);
-            const auto used = fs::last_write_time(path, failed);
-            found.push_back({path, used, {name.substr(0, name_digits), bytes, std::move(*head)}});
+            const auto used = fs::last_write_time(path, gone);
+            if (!failed && !gone) {
+                found.push_back({path, used, {name.substr(0, name_digits), bytes, std::move(*head)}});
+            }
         } else if (head || head.error().code != ErrorCode::io) {
             fs::remove(path, failed);
         }

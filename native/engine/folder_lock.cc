@@ -170,6 +170,9 @@ Result<std::optional<FolderLock>> FolderLock::take(const std::string & folder, A
     std::error_code failed;
     if (absent == Absent::make) {
         fs::create_directory(folder, failed);
+        if (std::error_code ignored; failed && !fs::exists(folder, ignored)) {
+            return Error{ErrorCode::io, folder + ": " + failed.message(), {{"path", folder}}};
+        }
     }
     if (!fs::is_directory(fs::symlink_status(folder, failed))) {
         return std::optional<FolderLock>();

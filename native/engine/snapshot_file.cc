@@ -109,7 +109,7 @@ Result<bool> save_snapshot(const Snapshot & snapshot, const std::string & path) 
         const Bytes head = Bytes::of(bytes);
         encode_head(snapshot, state.size, checksum64(state.data.get(), state.size), head.data.get());
         PartialFile file(path, PartialFile::partial_name(own_name(path)));
-        if (!file.get() || !file.write(head.data.get(), head.size) || !file.write(state.data.get(), state.size) || !file.commit()) {
+        if (!file.get() || !file.write(head.data.get(), head.size) || (state.size > 0 && !file.write(state.data.get(), state.size)) || !file.commit()) {
             return io_error(path);
         }
         return true;

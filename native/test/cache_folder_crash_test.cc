@@ -68,7 +68,8 @@ void work(Shared & shared, const std::string & path, int claims, uint64_t seed) 
     auto opened = CacheFolder::open(path, settings);
     SHARED_CHECK(opened);
     CacheFolder & folder = **opened;
-    // A second lock of another kind on the slot's number, free when the process has ended.
+    // A second lock of another kind on the slot's number. It is given back before the slot's own, by the system too: it closes files
+    // in the order of their descriptors.
     struct flock claim = {};
     claim.l_type = F_WRLCK;
     claim.l_start = std::stol(fs::path(folder.path()).filename().string());
@@ -100,6 +101,8 @@ void work(Shared & shared, const std::string & path, int claims, uint64_t seed) 
             files.erase(it);
         }
     }
+    claim.l_type = F_UNLCK;
+    SHARED_CHECK(fcntl(claims, F_SETLK, &claim) == 0);
 }
 
 void nothing_is_lost() {
@@ -107,7 +110,7 @@ void nothing_is_lost() {
     const std::string path = scratch / "folder";
     void * const memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     Shared & shared = *new (memory) Shared{};
-    // Opened before the locks of the slots, and so closed and free before them when a process ends.
+    // Opened before the locks of the slots, so its descriptor is the smaller one.
     const int claims = open((scratch / "claims").c_str(), O_RDWR | O_CREAT, 0600);
     CHECK(claims >= 0);
     std::mt19937_64 random(11);

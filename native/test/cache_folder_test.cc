@@ -3,7 +3,11 @@
 #include "snapshots.h"
 
 #include "engine/cache_folder.h"
+#include "engine/folder_lock.h"
 
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <thread>
 
 #ifndef _WIN32
@@ -169,6 +173,35 @@ void slots_of_one_process() {
     CHECK(std::unique(slots.begin(), slots.end()) == slots.end() && slots.front() != "0" && slots.front() != "1");
 }
 
+/// Owners that remove the folder while others are about to take it.
+void one_owner_at_a_time() {
+    const Scratch scratch;
+    const std::string path = scratch / "contended";
+    std::atomic<int> owners{0}, taken{0}, wrong{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([&] {
+            for (int tries = 0; tries < 5000; ++tries) {
+                auto lock = FolderLock::take(path, FolderLock::Absent::make);
+                wrong += !lock;
+                if (!lock || !*lock) {
+                    continue;
+                }
+                wrong += owners++ != 0;
+                taken++;
+                wrong += !fs::exists(fs::path(path) / "lock");
+                wrong += --owners != 0;
+                (*lock)->remove_folder();
+            }
+        });
+    }
+    for (std::thread & thread : threads) {
+        thread.join();
+    }
+    CHECK(wrong == 0);
+    CHECK(taken > 100);
+}
+
 void folders_that_cannot_be() {
     const Scratch scratch;
     write_file(scratch / "file", {1});
@@ -192,10 +225,10 @@ void folders_that_cannot_be() {
     const rlimit none{0, old.rlim_max};
     setrlimit(RLIMIT_FSIZE, &none);
     const auto unwritten = folder->write(b, sample(2, 9, 100));
-    const auto unsigned_ = CacheFolder::open(scratch / "full", settings);
+    const auto unopened = CacheFolder::open(scratch / "full", settings);
     setrlimit(RLIMIT_FSIZE, &old);
     CHECK(!unwritten && unwritten.error().code == ErrorCode::io);
-    CHECK(!unsigned_ && unsigned_.error().code == ErrorCode::io);
+    CHECK(!unopened && unopened.error().code == ErrorCode::io);
     CHECK((names_in(folder->path()) == std::vector<std::string>{a + ".ternion-state", "lock"}));
 #endif
 }
@@ -271,6 +304,7 @@ int main() {
     a_folder();
     what_is_of_no_use_goes();
     slots_of_one_process();
+    one_owner_at_a_time();
     folders_that_cannot_be();
 #ifndef _WIN32
     slots_of_other_processes();
