@@ -3,7 +3,9 @@
  */
 import { ReadableStream } from 'node:stream/web';
 import { TernionError, fromNative } from './errors.js';
-import type { NativeEvent, NativeLogprob, NativeModel, NativeUsage } from './native.js';
+import type { Message } from './message.js';
+import type { NativeModel } from './native.js';
+import type { NativeEvent, NativeLogprob, NativeUsage } from './native-session.js';
 import type { Sampling } from './sampling.js';
 import { trace } from './trace.js';
 
@@ -17,6 +19,8 @@ export interface GenerateOptions extends Sampling {
   readonly ignoreEos?: boolean | undefined;
   /** Most likely tokens to report for each token, 0 to 100. Default 0. */
   readonly logprobs?: number | undefined;
+  /** Higher goes first, and may interrupt lower ones at a token; equals in order of arrival. -100 to 100, default 0. */
+  readonly priority?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -35,7 +39,15 @@ export type TokenLogprob = NativeLogprob;
 
 /** A piece of a generation. */
 export type Chunk =
-  | { readonly type: 'progress'; readonly done: number; readonly total: number; readonly cached: number }
+  | {
+      /** Of the prompt: `done` of `total` tokens are in the KV cache, `cached` were there before. */
+      readonly type: 'progress';
+      readonly done: number;
+      readonly total: number;
+      readonly cached: number;
+      /** Estimated from the rate of earlier steps; missing before there is one. */
+      readonly remainingMs?: number;
+    }
   | { readonly type: 'text' | 'reasoning'; readonly text: string }
   | { readonly type: 'logprobs'; readonly logprobs: readonly TokenLogprob[] }
   | { readonly type: 'finish'; readonly reason: 'stop' | 'length'; readonly usage: Usage };
@@ -51,6 +63,14 @@ export interface Result {
   readonly seed: number;
   /** One entry per token if `logprobs` was asked for. */
   readonly logprobs: readonly TokenLogprob[];
+  /** Messages that were left out because the context was full, see `onFull`; they are no longer part of the session. */
+  readonly dropped: readonly Message[];
+}
+
+/** @internal What a request goes on as when the context was full. */
+export interface Retry {
+  readonly id: number;
+  readonly dropped: readonly Message[];
 }
 
 /** @internal What starts and watches a generation. */
@@ -60,6 +80,8 @@ export interface Source {
   readonly id: number;
   readonly seed: number;
   readonly signal: AbortSignal | undefined;
+  /** Asked once, when the context was full: starts another request in its place, or gives the error that stands. */
+  readonly onFull?: (error: TernionError) => Promise<Retry | TernionError>;
   /** Called once with the result or the error, before anybody else learns of it. */
   readonly onEnd: (outcome: Result | TernionError) => void;
 }
@@ -88,10 +110,15 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
   #reasoning = '';
   #logprobs: TokenLogprob[] = [];
   #prefillSeen = false;
+  #id: number;
+  #dropped: readonly Message[] = [];
+  #retry: 'possible' | 'running' | 'done' = 'possible';
+  #cancelled = false;
 
   /** @internal */
   constructor(source: Source) {
     this.#source = source;
+    this.#id = source.id;
     this.#outcome = new Promise((resolve, reject) => {
       this.#settle = (ended) => ('result' in ended ? resolve(ended.result) : reject(ended.error));
     });
@@ -106,6 +133,7 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
 
   /** @internal The model ended before the generation could. */
   abandon(): void {
+    this.#retry = 'done';
     this.#drain();
     if (this.#ended === undefined) this.#end({ error: this.#aborted(undefined) });
   }
@@ -175,12 +203,13 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
   }
 
   #cancelNative(): void {
-    if (this.#ended === undefined) this.#source.native.cancel(this.#source.id);
+    this.#cancelled = true;
+    if (this.#ended === undefined) this.#source.native.cancel(this.#id);
   }
 
   #drain(): void {
-    if (this.#ended !== undefined) return;
-    for (const event of this.#source.native.drain(this.#source.id)) this.#take(event);
+    if (this.#ended !== undefined || this.#retry === 'running') return;
+    for (const event of this.#source.native.drain(this.#id)) this.#take(event);
     const waiting = this.#waiting;
     if (this.#chunks.length > 0 || this.#ended !== undefined) {
       this.#waiting = [];
@@ -219,14 +248,34 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
             usage: event.usage,
             seed: this.#source.seed,
             logprobs: this.#logprobs,
+            dropped: this.#dropped,
           },
         });
         return;
-      case 'error':
-        this.#end({ error: fromNative(event, { details: { text: this.#text, reasoning: this.#reasoning } }) });
+      case 'error': {
+        const error = fromNative(event, { details: { text: this.#text, reasoning: this.#reasoning } });
+        if (error.code === 'ERR_CONTEXT_FULL' && this.#source.onFull !== undefined && this.#retry === 'possible') void this.#goOn(error);
+        else this.#end({ error });
         return;
+      }
     }
     this.#chunks.push(event);
+  }
+
+  // In the place of a request for which the context was full.
+  async #goOn(full: TernionError): Promise<void> {
+    this.#retry = 'running';
+    const next = (await this.#source.onFull?.(full)) ?? full;
+    this.#retry = 'done';
+    if (this.#ended !== undefined) return; // the model was disposed
+    if (next instanceof TernionError) {
+      this.#end({ error: this.#cancelled ? this.#aborted(undefined) : next });
+      return;
+    }
+    this.#id = next.id;
+    this.#dropped = next.dropped;
+    if (this.#cancelled) this.#source.native.cancel(next.id);
+    this.#drain();
   }
 
   #aborted(usage: Usage | undefined): TernionError {

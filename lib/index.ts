@@ -1,5 +1,6 @@
 /** ternion: GGUF language models inside a Node or Electron process. */
 export { buildInfo } from './addon.js';
+export type { CacheOptions, CacheState } from './cache.js';
 export { devices } from './devices.js';
 export type { Device, Devices } from './devices.js';
 export { TernionError, errorCodes, isTernionError } from './errors.js';
@@ -16,9 +17,12 @@ export type { Content, Message, TextPart } from './message.js';
 export type {
   DetokenizeOptions, EmbedOptions, LogitsOptions, Model, ModelInfo, Placement, RenderOptions, Stats, TokenizeOptions,
 } from './model.js';
+export type { Full, OnFull } from './on-full.js';
 export { clearPacks, listPacks, verifyPack } from './packs.js';
 export type { Pack, PackCacheOptions, PackFolderOptions, PackVerification, VerifyPackOptions } from './packs.js';
+export type { Prime, PrimeOptions } from './prime.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';
-export type { Session, SessionOptions } from './session.js';
-export type { GenerateTrace, LoadTrace, PrefillTrace } from './trace.js';
+export type { Session, SessionOptions, SnapshotOptions } from './session.js';
+export { Snapshot } from './snapshot.js';
+export type { CacheTrace, GenerateTrace, LoadTrace, PrefillTrace, StepTrace } from './trace.js';

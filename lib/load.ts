@@ -2,6 +2,8 @@
  * From a file to a {@link Model}.
  */
 import { addon } from './addon.js';
+import { cacheBudgets } from './cache.js';
+import type { CacheOptions } from './cache.js';
 import { defaultDevices } from './devices.js';
 import { TernionError, fromNative, isTernionError } from './errors.js';
 import type { KvType } from './kv.js';
@@ -19,8 +21,17 @@ export interface LoadOptions {
   readonly gpuLayers?: number | 'all' | undefined;
   /** Tokens of the longest conversation; `'trained'` is the model's training context. Default: 4096, or the training context if that is shorter. */
   readonly context?: number | 'trained' | undefined;
-  /** Sequences that are decoded at once, 1 to 256. The KV cache holds `context * sequences` tokens. Default 1. */
+  /** Sessions that are decoded at once, 1 to 254; any number may be open, and take turns. Default 1. */
   readonly sequences?: number | undefined;
+  /** Tokens that the KV cache holds, all sessions' together, shared ones once; at least `context`. Default `context * sequences`. */
+  readonly kvTokens?: number | undefined;
+  /**
+   * Sessions beside those that are decoded that may keep their cells, forks and primed prefixes included. Default: up to 254 in all;
+   * as many as `sequences` for recurrent and sliding-window models, where each costs memory (`placement.devices[].kvBytes`).
+   */
+  readonly spareSequences?: number | undefined;
+  /** Where state goes that has to leave the KV cache. */
+  readonly cache?: CacheOptions | undefined;
   /** CPU threads. Default: one per physical core that the process may use. */
   readonly threads?: number | undefined;
   /** Type of the KV cache, or of its keys and values. Default `'f16'`. */
@@ -62,20 +73,24 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     refuseIfAborted(signal);
     const native = addon();
     const setting = process.env['TERNION_DEVICES'];
-    if (options.devices === undefined) {
-      used = defaultDevices(setting ? [] : (await native.devices(true)).devices, setting);
-      refuseIfAborted(signal);
-    }
+    const known = options.devices !== undefined || setting ? undefined : (await native.devices(true)).devices;
+    if (options.devices === undefined) used = defaultDevices(known ?? [], setting);
+    const gpus = used.filter((id) => id !== 'cpu');
+    const computing = (gpus.length > 0 ? (known ?? (await native.devices(true)).devices) : []).filter((device) => gpus.includes(device.id));
+    refuseIfAborted(signal);
     const kv = options.kv ?? 'f16';
     const packs = packCache(options.packCache);
     const context = options.context ?? (await trainedContext(path));
     const task = native.load(
       {
         path,
-        devices: used.filter((id) => id !== 'cpu'),
+        devices: gpus,
         gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'all' ? -1 : options.gpuLayers,
         context: context === 'trained' ? 0 : context,
         sequences: options.sequences ?? 1,
+        kvTokens: options.kvTokens ?? 0,
+        spareSequences: options.spareSequences ?? -1,
+        ...cacheBudgets(options.cache, computing),
         threads: options.threads ?? 0,
         kvK: typeof kv === 'string' ? kv : kv.k,
         kvV: typeof kv === 'string' ? kv : kv.v,

@@ -1,7 +1,7 @@
 /**
  * Conversations: what `chat()` takes and `messages` gives.
  */
-import type { NativeMessage } from './native.js';
+import type { NativeMessage } from './native-session.js';
 import { wellFormed } from './text.js';
 
 /** A piece of a message's content. */

@@ -1,16 +1,21 @@
 /**
  * A loaded model.
  */
+import type { CacheState } from './cache.js';
 import { TernionError, fromNative } from './errors.js';
 import type { Generation } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
-import type { NativeModel, NativeModelInfo, NativePlacement, NativeStats } from './native.js';
+import type { NativeModel, NativeModelInfo, NativePlacement } from './native.js';
+import type { NativeStats } from './native-session.js';
 import { read } from './options.js';
+import { Prime, commonPrefix } from './prime.js';
+import type { PrimeOptions } from './prime.js';
 import { Session } from './session.js';
-import type { SessionOptions } from './session.js';
+import type { SessionHost, SessionOptions } from './session.js';
 import { abortable } from './task.js';
 import { wellFormed } from './text.js';
+import { Watch } from './watch.js';
 
 /** Facts from the file. */
 export type ModelInfo = NativeModelInfo;
@@ -52,6 +57,8 @@ export class Model implements AsyncDisposable {
   readonly #native: NativeModel;
   readonly #running = new Map<number, Generation>();
   readonly #sessions = new Set<Session>();
+  readonly #watch = new Watch();
+  readonly #host: SessionHost;
   #disposed: Promise<void> | undefined;
 
   /** @internal */
@@ -60,25 +67,62 @@ export class Model implements AsyncDisposable {
     this.path = path;
     this.info = Object.freeze(native.info);
     this.placement = Object.freeze(native.placement);
+    this.#host = {
+      native,
+      context: this.placement.context,
+      running: this.#running,
+      use: () => this.#use(),
+      adopt: (session) => this.#sessions.add(session),
+      forget: (session) => this.#sessions.delete(session),
+      count: async (messages, reasoning) => (await this.#tokensOf(messages, reasoning)).length,
+    };
     native.onWake(() => this.#wake(false));
   }
 
-  /** Opens a conversation. @throws ERR_INVALID_ARG, ERR_DISPOSED. */
-  // eslint-disable-next-line @typescript-eslint/require-await -- opening one may take a restore in later versions
+  /** Opens a conversation. @throws ERR_INVALID_ARG, ERR_DISPOSED; with `from`, as {@link Session.restore}. */
   async session(options: SessionOptions = {}): Promise<Session> {
     this.#use();
-    const session = new Session(
-      {
-        native: this.#native,
-        context: this.placement.context,
-        running: this.#running,
-        use: () => this.#use(),
-        forget: (which) => this.#sessions.delete(which),
-      },
-      read.sessionOptions(options),
-    );
-    this.#sessions.add(session);
+    const { from, ...rest } = read.sessionOptions(options);
+    const session = new Session(this.#host, rest);
+    try {
+      if (from !== undefined) await session.restore(from);
+    } catch (failure) {
+      await session.dispose();
+      throw failure;
+    }
     return session;
+  }
+
+  /**
+   * Prefills what conversations that begin with `messages` have in common and keeps it in the KV cache: sessions whose prompt
+   * begins like this start there, until the {@link Prime} is disposed.
+   *
+   * @throws ERR_INVALID_ARG, ERR_CONTEXT_FULL, ERR_TEMPLATE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_DISPOSED.
+   */
+  async prime(messages: readonly Message[], options: PrimeOptions = {}): Promise<Prime> {
+    this.#use();
+    const { signal, reasoning } = read.primeOptions(options);
+    const tokens = await commonPrefix(read.messages('model.prime', messages), (some) => this.#tokensOf(some, reasoning !== 'off'));
+    const session = new Session(this.#host, { pinned: true });
+    try {
+      await session.prefill(tokens, signal);
+    } catch (failure) {
+      await session.dispose();
+      throw failure;
+    }
+    return new Prime(session, tokens.length);
+  }
+
+  /** What the KV cache and the tiers behind it hold. */
+  get cache(): CacheState {
+    this.#use();
+    return this.#native.cacheStats();
+  }
+
+  /** Gives up cells that nobody holds any more and that only wait to be of use as a prefix (`cache.cells.retained`). */
+  async trimCache(): Promise<void> {
+    this.#use();
+    await settle(this.#native.trimCache());
   }
 
   /** Counters since the model was loaded: `sharedSteps` tells how often sessions were decoded together. */
@@ -152,7 +196,13 @@ export class Model implements AsyncDisposable {
     await this.dispose();
   }
 
+  async #tokensOf(messages: readonly Message[], reasoning: boolean): Promise<Int32Array> {
+    const text = await settle(this.#native.render(toNativeMessages(messages), reasoning));
+    return settle(this.#native.tokenize(text, true, true));
+  }
+
   #wake(last: boolean): void {
+    if (!last) this.#watch.look(this.#native);
     for (const generation of [...this.#running.values()]) generation.wake(last);
   }
 

@@ -7,6 +7,7 @@
  */
 import type { NativeImportOptions, NativeImported, NativeQuantization, NativeQuantizeOptions, NativeSynthOptions } from './gguf/native.js';
 import type { NativeMeasuring } from './native-measuring.js';
+import type { NativeMessage, NativeSessions, NativeSnapshot } from './native-session.js';
 
 /** What a rejected native promise, or an `error` event, carries. `code` is one of `errors.ts`. */
 export interface NativeFailure {
@@ -40,8 +41,17 @@ export interface NativeLoadOptions {
   readonly gpuLayers: number;
   /** Longest conversation in tokens, 0 = the model's training context. */
   readonly context: number;
-  /** Sequences that can be decoded at once; the KV pool holds `context * sequences` cells. */
+  /** Sequences that can be decoded at once. */
   readonly sequences: number;
+  /** Cells of the KV pool; 0 = `context * sequences`. */
+  readonly kvTokens: number;
+  /** Sequence ids beside, for sessions that wait; -1 = as many as cost nothing, else one per sequence. */
+  readonly spareSequences: number;
+  /** Budgets for state of sessions without cells, and for checkpoints. */
+  readonly ramBytes: number;
+  readonly diskBytes: number;
+  readonly diskFolder: string;
+  readonly checkpointBytes: number;
   /** CPU threads, 0 = one per physical core. */
   readonly threads: number;
   readonly kvK: string;
@@ -91,104 +101,11 @@ export interface NativePlacement {
   readonly packsFromCache: boolean;
   readonly context: number;
   readonly sequences: number;
+  /** Cells of the KV pool. */
   readonly kvTokens: number;
+  /** Sessions that can be resident at once: `sequences` and the spare ones. */
+  readonly sequenceIds: number;
 }
-
-export interface NativeStats {
-  /** Calls of `llama_decode`. */
-  readonly steps: number;
-  /** Steps whose batch held tokens of two or more sequences. */
-  readonly sharedSteps: number;
-  /** Most sequences in one step. */
-  readonly maxSequencesInStep: number;
-  readonly prefillTokens: number;
-  readonly decodeTokens: number;
-  /** Steps of single-thread fallback while the machine was busy (see docs/threads.md). */
-  readonly narrowSteps: number;
-  readonly wakes: number;
-  readonly activeGenerations: number;
-  readonly residentSequences: number;
-}
-
-export interface NativeSampling {
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly minP: number;
-  readonly typicalP: number;
-  readonly topNSigma: number;
-  readonly repeatPenalty: number;
-  readonly frequencyPenalty: number;
-  readonly presencePenalty: number;
-  readonly penaltyLastN: number;
-  readonly dryMultiplier: number;
-  readonly dryBase: number;
-  readonly dryAllowedLength: number;
-  readonly dryPenaltyLastN: number;
-  readonly drySequenceBreakers: readonly string[];
-  readonly xtcProbability: number;
-  readonly xtcThreshold: number;
-  /** 0 = off, 1, 2. */
-  readonly mirostat: number;
-  readonly mirostatTau: number;
-  readonly mirostatEta: number;
-  readonly seed: number;
-  /** Pairs: token ids, and biases of the same length. */
-  readonly biasTokens: Int32Array;
-  readonly biasValues: Float32Array;
-  /** Names in order: penalties, dry, topNSigma, topK, typicalP, topP, minP, xtc, temperature. */
-  readonly order: readonly string[];
-  /** GBNF; empty = none. */
-  readonly grammar: string;
-}
-
-export interface NativeMessage {
-  readonly role: string;
-  readonly content: string;
-  readonly reasoning: string;
-}
-
-export interface NativeRequest {
-  /** Exactly one of `messages` (template applied) and `text` (raw completion; BOS added as the vocabulary asks). */
-  readonly messages?: readonly NativeMessage[];
-  readonly text?: string;
-  readonly sampling: NativeSampling;
-  /** -1 = to the end of the context. */
-  readonly maxTokens: number;
-  readonly stop: readonly string[];
-  readonly ignoreEos: boolean;
-  /** Candidates to report per token, 0 = none. */
-  readonly logprobs: number;
-  /** Template's thinking switch. */
-  readonly reasoning: boolean;
-  /** Tokens allowed inside the reasoning block, -1 = unlimited. */
-  readonly reasoningBudget: number;
-}
-
-export interface NativeUsage {
-  readonly prompt: number;
-  readonly cached: number;
-  readonly generated: number;
-  readonly reasoning: number;
-  readonly prefillMs: number;
-  readonly decodeMs: number;
-  readonly firstTokenMs: number;
-}
-
-export interface NativeLogprob {
-  readonly token: number;
-  /** Text of the token; U+FFFD where its bytes are not UTF-8 by themselves. */
-  readonly text: string;
-  readonly logprob: number;
-  readonly top: readonly { readonly token: number; readonly text: string; readonly logprob: number }[];
-}
-
-export type NativeEvent =
-  | { readonly type: 'progress'; readonly done: number; readonly total: number; readonly cached: number }
-  | { readonly type: 'text' | 'reasoning'; readonly text: string }
-  | { readonly type: 'logprobs'; readonly logprobs: readonly NativeLogprob[] }
-  | { readonly type: 'finish'; readonly reason: 'stop' | 'length' | 'aborted'; readonly usage: NativeUsage }
-  | ({ readonly type: 'error'; readonly usage: NativeUsage } & NativeFailure);
 
 /** A running operation that can be cancelled; a cancelled one rejects with `ERR_ABORTED`. */
 export interface NativeTask<T> {
@@ -196,10 +113,9 @@ export interface NativeTask<T> {
   cancel(): void;
 }
 
-export interface NativeModel {
+export interface NativeModel extends NativeSessions {
   readonly info: NativeModelInfo;
   readonly placement: NativePlacement;
-  stats(): NativeStats;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<Int32Array>;
   /** `special`: whether control tokens are rendered as text. */
   detokenize(tokens: Int32Array, special: boolean): Promise<string>;
@@ -211,18 +127,6 @@ export interface NativeModel {
   /** Log probability of each token but the first, after those before it. */
   score(tokens: Int32Array): NativeTask<Float32Array>;
 
-  /** A new session id. Costs nothing until it generates. */
-  openSession(): number;
-  /** Frees the session's cells. Its running generation, if any, ends as aborted first. */
-  closeSession(session: number): Promise<void>;
-  /** Tokens of the session that are in the KV cache, or would be restored to it. */
-  sessionTokens(session: number): number;
-
-  /** Starts a generation on an idle session and returns its id. Events then wait in its ring until drained. */
-  generate(session: number, request: NativeRequest): number;
-  /** Takes what waits in the ring. After `finish` or `error` the id is gone and further calls return []. */
-  drain(generation: number): NativeEvent[];
-  cancel(generation: number): void;
   /** Called on the JavaScript thread when any ring has something new; at most one call is outstanding. */
   onWake(callback: (() => void) | null): void;
 
@@ -250,6 +154,9 @@ export interface Addon extends NativeMeasuring {
   verify(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<readonly NativeTensorHealth[]>;
   /** Reads all of a pack; `problem` is empty for a whole one. Rejects with ERR_IO or ERR_ABORTED. */
   verifyPack(path: string, onProgress: ((fraction: number) => void) | null): NativeTask<{ readonly state: 'whole' | 'stale' | 'damaged'; readonly problem: string }>;
+  /** Reads and verifies a snapshot. Rejects with ERR_IO, ERR_STATE_CORRUPT or ERR_STATE_MISMATCH (of the format). */
+  loadSnapshot(path: string): Promise<NativeSnapshot>;
+  decodeSnapshot(bytes: Uint8Array): Promise<NativeSnapshot>;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
 }

@@ -11,11 +11,15 @@ import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, Tok
 import { tensorTypes } from './gguf/shape.js';
 import type { QuantizeOptions } from './gguf/quantize.js';
 import { kvTypes } from './kv.js';
+import type { CacheOptions } from './cache.js';
+import type { OnFull } from './on-full.js';
+import type { PrimeOptions } from './prime.js';
+import { Snapshot } from './snapshot.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
 import type { PackCacheOptions, PackFolderOptions, VerifyPackOptions } from './packs.js';
-import type { SessionOptions } from './session.js';
-import { check, unknownKeys } from './validate.js';
+import type { SessionOptions, SnapshotOptions } from './session.js';
+import { check, refuse, unknownKeys } from './validate.js';
 
 export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
 
@@ -127,6 +131,7 @@ const generateShape: Shape<GenerateOptions> = {
   ),
   ignoreEos: optional(boolean),
   logprobs: optional(intFrom(0, 100)),
+  priority: optional(intFrom(-100, 100)),
   signal: optional(signal),
 };
 
@@ -157,8 +162,23 @@ const messages = z
   .check(z.minLength(1, { error: 'at least one message' })) as unknown as z.ZodMiniType<readonly Message[]>;
 const prompt = z.union([string, messages]);
 
-const sessionOptions = bag<SessionOptions>({ system: optional(string), sampling: optional(bag<Sampling>(samplingShape)) });
+// Snapshot's module needs this one: its class is there when a value is checked, not yet when this line runs.
+const snapshot = z.custom<Snapshot>((value) => value instanceof Snapshot, { error: 'a Snapshot' });
+const sessionOptions = bag<SessionOptions>({
+  system: optional(string),
+  from: optional(snapshot),
+  sampling: optional(bag<Sampling>(samplingShape)),
+  onFull: optional(
+    z.union([z.literal('error'), z.literal('shift'), z.custom<Extract<OnFull, (...args: never) => unknown>>((value) => typeof value === 'function')], {
+      error: "'error', 'shift' or a function",
+    }),
+  ),
+  pinned: optional(boolean),
+});
+const snapshotOptions = bag<SnapshotOptions>({ signal: optional(signal) });
+const primeOptions = bag<PrimeOptions>({ reasoning: optional(oneOf(['on', 'off'])), signal: optional(signal) });
 
+const bytes = intFrom(0, Number.MAX_SAFE_INTEGER);
 const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
 const kvType = oneOf(kvTypes);
 const loadOptions = bag<LoadOptions>({
@@ -176,11 +196,16 @@ const loadOptions = bag<LoadOptions>({
   context: optional(
     z.union([z.literal('trained'), intFrom(1)], { error: "'trained' or an integer of at least 1, in tokens" }),
   ),
-  sequences: optional(intFrom(1, 256)),
+  sequences: optional(intFrom(1, 254)),
+  kvTokens: optional(intFrom(1)),
+  spareSequences: optional(intFrom(0, 253)),
+  cache: optional(
+    bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(nonEmpty), checkpointBytes: optional(bytes) }),
+  ),
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   mmap: optional(boolean),
-  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(intFrom(0, Number.MAX_SAFE_INTEGER)), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
+  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
   signal: optional(signal),
 });
@@ -224,7 +249,19 @@ export const read = {
   packFolderOptions: (call: string, value: unknown): PackFolderOptions => check(call, 'options', packFolderOptions, value ?? {}),
   verifyPackOptions: (value: unknown): VerifyPackOptions => check('verifyPack', 'options', verifyPackOptions, value ?? {}),
   importOptions: (value: unknown): ImportOptions => check('importModel', 'options', importOptions, value ?? {}),
-  sessionOptions: (value: unknown): SessionOptions => check('model.session', 'options', sessionOptions, value ?? {}),
+  sessionOptions: (value: unknown): SessionOptions => {
+    const options = check('model.session', 'options', sessionOptions, value ?? {});
+    if (options.from !== undefined && options.system !== undefined) {
+      refuse('model.session', 'options.system', 'options.system is given with options.from, which brings its own messages; leave one out');
+    }
+    return options;
+  },
+  snapshotOptions: (call: string, value: unknown): SnapshotOptions => check(call, 'options', snapshotOptions, value ?? {}),
+  primeOptions: (value: unknown): PrimeOptions => check('model.prime', 'options', primeOptions, value ?? {}),
+  snapshot: (call: string, value: unknown): Snapshot => check(call, 'snapshot', snapshot, value),
+  bytes: (call: string, value: unknown): Uint8Array => check(call, 'bytes', z.instanceof(Uint8Array, { error: 'a Uint8Array' }), value),
+  rewind: (value: unknown): number => check('session.rewind', 'messages', intFrom(-(2 ** 31)), value),
+  conversation: (value: unknown): readonly Message[] => check('Snapshot', 'messages', z.array(message), value),
   chatOptions: (value: unknown): ChatOptions => check('session.chat', 'options', chatOptions, value ?? {}),
   completeOptions: (value: unknown): GenerateOptions => check('session.complete', 'options', generateOptions, value ?? {}),
   tokenizeOptions: (value: unknown): TokenizeOptions => check('model.tokenize', 'options', tokenizeOptions, value ?? {}),

@@ -2,12 +2,12 @@
  * Where packed weights are kept between loads, and what is there.
  */
 import { readdir, stat, unlink } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { addon } from './addon.js';
 import { TernionError } from './errors.js';
 import { read } from './options.js';
 import { abortable } from './task.js';
+import { userCache } from './user-cache.js';
 
 /** What {@link LoadOptions.packCache} chooses. */
 export interface PackCacheOptions {
@@ -97,13 +97,6 @@ export function packCache(option: boolean | PackCacheOptions | undefined): { fol
   if (option === false || (setting === 'off' && (option === undefined || option === true))) return { folder: '', maxBytes: 0, verify: false };
   const { folder, maxBytes, verify } = typeof option === 'object' ? option : {};
   return { folder: folder ?? (setting !== undefined && setting !== '' && setting !== 'off' ? setting : join(userCache(), 'ternion', 'packs')), maxBytes: maxBytes ?? defaultMaxBytes, verify: verify ?? false };
-}
-
-function userCache(): string {
-  const { LOCALAPPDATA, XDG_CACHE_HOME } = process.env;
-  if (process.platform === 'win32' && LOCALAPPDATA) return LOCALAPPDATA;
-  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches');
-  return XDG_CACHE_HOME ? XDG_CACHE_HOME : join(homedir(), '.cache');
 }
 
 /** As the engine names them: model, kernels, version of the layout. */

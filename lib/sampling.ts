@@ -1,7 +1,7 @@
 /**
  * How the next token is chosen: the options, their defaults, and what the addon gets.
  */
-import type { NativeSampling } from './native.js';
+import type { NativeSampling } from './native-session.js';
 import { wellFormed } from './text.js';
 import { refuse } from './validate.js';
 

@@ -3,21 +3,37 @@
  */
 import { TernionError, fromNative } from './errors.js';
 import { Generation } from './generation.js';
-import type { ChatOptions, GenerateOptions, Result } from './generation.js';
+import type { ChatOptions, GenerateOptions, Result, Retry } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
-import type { NativeModel, NativeRequest } from './native.js';
+import type { NativeModel } from './native.js';
+import type { NativeWork } from './native-session.js';
+import { resolveFull } from './on-full.js';
+import type { OnFull } from './on-full.js';
 import { read } from './options.js';
-import { mergeSampling, toNativeSampling } from './sampling.js';
+import { abortedModel, nativeRequest } from './request.js';
+import type { Prompt } from './request.js';
 import type { Sampling } from './sampling.js';
+import { Snapshot, writeConversation } from './snapshot.js';
 import { wellFormed } from './text.js';
 
 /** Options of `model.session()`. */
 export interface SessionOptions {
   /** The system message that the conversation starts with. */
   readonly system?: string | undefined;
+  /** Starts as what a snapshot holds, its messages included; then `system` is not taken. */
+  readonly from?: Snapshot | undefined;
   /** Sampling for every request of the session that does not say otherwise. */
   readonly sampling?: Sampling | undefined;
+  /** What `chat()` does when the conversation does not fit into the context any more. Default `'error'`. */
+  readonly onFull?: OnFull | undefined;
+  /** Its cells stay in the KV cache, whoever else needs room. Default false. */
+  readonly pinned?: boolean | undefined;
+}
+
+/** Options of `snapshot()` and `restore()`. */
+export interface SnapshotOptions {
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** @internal What a session needs of its model. */
@@ -27,7 +43,10 @@ export interface SessionHost {
   readonly running: Map<number, Generation>;
   /** Throws ERR_DISPOSED once the model is. */
   use(): void;
+  adopt(session: Session): void;
   forget(session: Session): void;
+  /** Tokens of a prompt. */
+  count(messages: readonly Message[], reasoning: boolean): Promise<number>;
 }
 
 /**
@@ -37,17 +56,19 @@ export interface SessionHost {
 export class Session implements AsyncDisposable {
   readonly #host: SessionHost;
   readonly #id: number;
-  readonly #sampling: Sampling;
+  readonly #options: SessionOptions;
   #messages: readonly Message[];
   #running: Generation | undefined;
+  #working: Promise<unknown> | undefined;
   #disposed: Promise<void> | undefined;
 
-  /** @internal */
-  constructor(host: SessionHost, options: SessionOptions) {
+  /** @internal `id`: of a native session that is there already. */
+  constructor(host: SessionHost, options: SessionOptions, id = host.native.openSession(options.pinned ?? false)) {
     this.#host = host;
-    this.#id = host.native.openSession();
-    this.#sampling = options.sampling ?? {};
+    this.#id = id;
+    this.#options = options;
     this.#messages = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
+    host.adopt(this);
   }
 
   /** Most tokens that the conversation may have. */
@@ -55,7 +76,7 @@ export class Session implements AsyncDisposable {
     return this.#host.context;
   }
 
-  /** Tokens that it has now. */
+  /** Tokens of its last prompt and answer, in the KV cache or put away. */
   get usedTokens(): number {
     this.#use();
     return this.#host.native.sessionTokens(this.#id);
@@ -79,13 +100,24 @@ export class Session implements AsyncDisposable {
   chat(prompt: string | readonly Message[], options: ChatOptions = {}): Generation {
     const asked = read.prompt(prompt);
     const checked = read.chatOptions(options);
-    const messages: readonly Message[] = typeof asked === 'string' ? [...this.#messages, { role: 'user', content: asked }] : asked;
-    return this.#start('session.chat', checked, { messages: toNativeMessages(messages) }, (result) => {
+    let messages: readonly Message[] = typeof asked === 'string' ? [...this.#messages, { role: 'user', content: asked }] : asked;
+    const { onFull = 'error' } = this.#options;
+    const reasoning = checked.reasoning !== 'off';
+    const reserve = onFull === 'error' ? 1 : Math.min(checked.maxTokens ?? Math.ceil(this.context / 4), Math.ceil(this.context / 2));
+    return this.#start('session.chat', checked, { messages: toNativeMessages(messages), reserve }, (result) => {
       const answer: Message =
         result.reasoning === ''
           ? { role: 'assistant', content: result.text }
           : { role: 'assistant', content: result.text, reasoning: result.reasoning };
       this.#messages = [...messages, answer];
+    }, onFull === 'error' ? undefined : async (full, restart) => {
+      const all = messages;
+      const count = async (some: readonly Message[]) => (await this.#host.count(some, reasoning)) + reserve;
+      const kept = await resolveFull(onFull, full, { messages: all, count });
+      if (kept === undefined) return full;
+      messages = read.messages('onFull', kept);
+      const id = restart({ messages: toNativeMessages(messages), reserve, shift: onFull === 'shift' });
+      return { id, dropped: all.filter((message) => !messages.includes(message)) };
     });
   }
 
@@ -98,6 +130,64 @@ export class Session implements AsyncDisposable {
   complete(text: string, options: GenerateOptions = {}): Generation {
     const prompt = wellFormed(read.text('session.complete', 'text', text));
     return this.#start('session.complete', read.completeOptions(options), { text: prompt }, () => {});
+  }
+
+  /**
+   * Keeps the first `messages` messages, counted from the end if it is negative: `rewind(-2)` takes the last question and answer
+   * back. The next request prefills only what follows what it shares with the conversation so far.
+   *
+   * @throws ERR_INVALID_ARG, ERR_BUSY, ERR_DISPOSED.
+   */
+  rewind(messages: number): void {
+    this.#idle('session.rewind');
+    this.#messages = this.#messages.slice(0, read.rewind(messages));
+  }
+
+  /**
+   * Another session that is what this one is now. Its cells are shared, not copied, until the two diverge; either may be disposed
+   * first.
+   *
+   * @throws ERR_BUSY, ERR_DISPOSED.
+   */
+  // eslint-disable-next-line @typescript-eslint/require-await -- throws as a promise does, like everything that makes a session
+  async fork(): Promise<Session> {
+    this.#idle('session.fork');
+    let id: number;
+    try {
+      id = this.#host.native.forkSession(this.#id);
+    } catch (failure) {
+      throw fromNative(failure);
+    }
+    const fork = new Session(this.#host, { ...this.#options, pinned: false }, id);
+    fork.#messages = this.#messages;
+    return fork;
+  }
+
+  /**
+   * The conversation as a value. What has lost its cells is brought back, or prefilled, first.
+   *
+   * @throws ERR_BUSY, ERR_DISPOSED, ERR_ABORTED, ERR_OUT_OF_MEMORY.
+   */
+  async snapshot(options: SnapshotOptions = {}): Promise<Snapshot> {
+    const { signal } = read.snapshotOptions('session.snapshot', options);
+    return new Snapshot(await this.#work('session.snapshot', signal, () => this.#host.native.capture(this.#id, writeConversation(this.#messages))));
+  }
+
+  /**
+   * Becomes what the snapshot is, its messages included. If that fails the session is what it was.
+   *
+   * @throws ERR_STATE_MISMATCH (`details`: `setting`, `found`, `expected`), ERR_BUSY, ERR_DISPOSED, ERR_ABORTED, ERR_OUT_OF_MEMORY.
+   */
+  async restore(snapshot: Snapshot, options: SnapshotOptions = {}): Promise<void> {
+    const { native, messages } = read.snapshot('session.restore', snapshot);
+    const { signal } = read.snapshotOptions('session.restore', options);
+    await this.#work('session.restore', signal, () => this.#host.native.adopt(this.#id, native));
+    this.#messages = messages;
+  }
+
+  /** @internal Fills cells with tokens and nothing else. */
+  async prefill(tokens: Int32Array, signal: AbortSignal | undefined): Promise<void> {
+    await this.#start('session.complete', { maxTokens: 0, signal }, { tokens }, () => {});
   }
 
   /** Ends a running generation, gives the cells back. Idempotent. */
@@ -119,6 +209,32 @@ export class Session implements AsyncDisposable {
       if (fromNative(failure).code !== 'ERR_DISPOSED') throw fromNative(failure);
     }
     await running?.cancel();
+    await this.#working?.catch(() => {});
+  }
+
+  /** What runs on the engine without a generation. */
+  async #work<T>(call: string, signal: AbortSignal | undefined, start: () => NativeWork<T>): Promise<T> {
+    this.#idle(call);
+    if (signal?.aborted) throw new TernionError('ERR_ABORTED', `${call} was aborted`, { cause: signal.reason });
+    const work = start();
+    const abort = () => this.#host.native.cancel(work.id);
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#working = work.promise;
+    try {
+      return await work.promise;
+    } catch (failure) {
+      throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
+    } finally {
+      this.#working = undefined;
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  #idle(call: string): void {
+    this.#use();
+    if (this.#running !== undefined || this.#working !== undefined) {
+      throw new TernionError('ERR_BUSY', `${call}: the session is still working; await or cancel that first, or open another session`);
+    }
   }
 
   #use(): void {
@@ -127,48 +243,48 @@ export class Session implements AsyncDisposable {
   }
 
   #start(
-    call: string,
+    call: 'session.chat' | 'session.complete',
     options: ChatOptions,
-    prompt: Pick<NativeRequest, 'messages'> | Pick<NativeRequest, 'text'>,
+    prompt: Prompt,
     onResult: (result: Result) => void,
+    onFull?: (full: TernionError, restart: (prompt: Prompt) => number) => Promise<Retry | TernionError>,
   ): Generation {
-    this.#use();
-    if (this.#running !== undefined) {
-      throw new TernionError('ERR_BUSY', `${call}: the session is still generating; await or cancel that first, or open another session`);
-    }
-    const { maxTokens, stop, ignoreEos, logprobs, signal, reasoning, reasoningBudget, ...sampling } = options;
-    const native = toNativeSampling(call, mergeSampling(this.#sampling, sampling));
+    this.#idle(call);
+    const { signal } = options;
+    const { seed, request } = nativeRequest(call, this.#options.sampling, options);
+    const kind = call === 'session.chat' ? 'chat' : 'complete';
     if (signal?.aborted) {
-      return new Generation({
-        kind: call === 'session.chat' ? 'chat' : 'complete',
-        native: abortedModel,
-        id: 0,
-        seed: native.seed,
-        signal,
-        onEnd: () => {},
-      });
+      return new Generation({ kind, native: abortedModel, id: 0, seed, signal, onEnd: () => {} });
     }
+    const start = (what: Prompt) => this.#host.native.generate(this.#id, request(what));
     let id: number;
     try {
-      id = this.#host.native.generate(this.#id, {
-        ...prompt,
-        sampling: native,
-        maxTokens: maxTokens ?? -1,
-        stop: (typeof stop === 'string' ? [stop] : (stop ?? [])).map(wellFormed),
-        ignoreEos: ignoreEos ?? false,
-        logprobs: logprobs ?? 0,
-        reasoning: reasoning !== 'off',
-        reasoningBudget: reasoningBudget ?? -1,
-      });
+      id = start(prompt);
     } catch (failure) {
       throw fromNative(failure);
     }
     const generation = new Generation({
-      kind: call === 'session.chat' ? 'chat' : 'complete',
+      kind,
       native: this.#host.native,
       id,
-      seed: native.seed,
+      seed,
       signal,
+      ...(onFull && {
+        onFull: async (full: TernionError) => {
+          try {
+            const retry = await onFull(full, start);
+            if (!(retry instanceof TernionError)) {
+              this.#host.running.delete(id);
+              id = retry.id;
+              this.#host.running.set(id, generation);
+            }
+            return retry;
+          } catch (failure) {
+            const error = fromNative(failure);
+            return error.code === 'ERR_INTERNAL' ? new TernionError('ERR_CONTEXT_FULL', `${full.message}; and onFull failed`, { details: full.details, cause: failure }) : error;
+          }
+        },
+      }),
       onEnd: (outcome) => {
         this.#running = undefined;
         this.#host.running.delete(id);
@@ -180,15 +296,3 @@ export class Session implements AsyncDisposable {
     return generation;
   }
 }
-
-/** Stands in for the engine where a signal was aborted before anything started. */
-const abortedModel = {
-  cancel: () => {},
-  drain: () => [
-    {
-      type: 'finish',
-      reason: 'aborted',
-      usage: { prompt: 0, cached: 0, generated: 0, reasoning: 0, prefillMs: 0, decodeMs: 0, firstTokenMs: 0 },
-    },
-  ],
-} as unknown as NativeModel;

@@ -33,20 +33,51 @@ export interface GenerateTrace {
   readonly usage?: Usage;
 }
 
+/** `ternion:cache`: sessions gave up cells, or state came back, since the last message. */
+export interface CacheTrace {
+  readonly evictions: number;
+  readonly restores: number;
+  readonly hits: number;
+  readonly dropped: number;
+  /** Cells in use, and bytes in the tiers, now. */
+  readonly usedCells: number;
+  readonly ramBytes: number;
+  readonly diskBytes: number;
+}
+
+/** `ternion:step`: what the engine did since the last message. */
+export interface StepTrace {
+  readonly steps: number;
+  /** Tokens of the last step, and generations that run and wait now. */
+  readonly lastBatch: number;
+  readonly running: number;
+  readonly queued: number;
+  readonly preemptions: number;
+}
+
 const channels = {
   load: channel('ternion:load'),
   prefill: channel('ternion:prefill'),
   generate: channel('ternion:generate'),
+  cache: channel('ternion:cache'),
+  step: channel('ternion:step'),
 };
 
 interface Traces {
   load: LoadTrace;
   prefill: PrefillTrace;
   generate: GenerateTrace;
+  cache: CacheTrace;
+  step: StepTrace;
 }
 
 /** Publishes what `message` makes; `message` is not called when nobody subscribed. */
 export function trace<K extends keyof Traces>(name: K, message: () => Traces[K]): void {
   const target = channels[name];
   if (target.hasSubscribers) target.publish(message());
+}
+
+/** Whether anybody listens. */
+export function traced(name: keyof Traces): boolean {
+  return channels[name].hasSubscribers;
 }

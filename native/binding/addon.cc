@@ -3,6 +3,7 @@
 #include "environment.h"
 #include "kernel_bench_object.h"
 #include "model_object.h"
+#include "snapshot_object.h"
 #include "task.h"
 
 #include "engine/log.h"
@@ -208,6 +209,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "multiplyPeak", make_function(env, "multiplyPeak", guarded<measure_multiply_peak>));
     set(env, exports, "kernels", make_function(env, "kernels", guarded<make_kernel_facts>));
     set(env, exports, "kernelBench", make_function(env, "kernelBench", guarded<make_kernel_bench>));
+    set(env, exports, "loadSnapshot", make_function(env, "loadSnapshot", guarded<load_snapshot_file>));
+    set(env, exports, "decodeSnapshot", make_function(env, "decodeSnapshot", guarded<decode_snapshot>));
     set(env, exports, "stop", make_function(env, "stop", guarded<stop>));
     set(env, exports, "onLog", make_function(env, "onLog", guarded<on_log>));
     return exports;

@@ -84,6 +84,12 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.model.packs = {in.string("packFolder"), static_cast<uint64_t>(in.integer<int64_t>("packBytes")), in.boolean("packVerify")};
     options.context.context = in.integer<uint32_t>("context");
     options.context.sequences = in.integer<uint32_t>("sequences");
+    options.context.kv_tokens = in.integer<uint32_t>("kvTokens");
+    options.context.spare = in.integer<int32_t>("spareSequences");
+    options.context.ram_bytes = static_cast<uint64_t>(in.integer<int64_t>("ramBytes"));
+    options.context.disk_bytes = static_cast<uint64_t>(in.integer<int64_t>("diskBytes"));
+    options.context.disk_folder = in.string("diskFolder");
+    options.context.checkpoint_bytes = static_cast<uint64_t>(in.integer<int64_t>("checkpointBytes"));
     options.context.threads = in.integer<int32_t>("threads");
     options.model.threads = options.context.threads;
     options.context.kv_k = kv_type(in.string("kvK"));
@@ -175,6 +181,8 @@ GenerateRequest read_request(napi_env env, napi_value object) {
     request.chat = !is_nullish(env, in["messages"]);
     if (request.chat) {
         request.messages = read_messages(env, in["messages"]);
+    } else if (!is_nullish(env, in["tokens"])) {
+        request.tokens = to_int32s(env, in["tokens"]);
     } else {
         request.text = in.string("text");
     }
@@ -185,6 +193,9 @@ GenerateRequest read_request(napi_env env, napi_value object) {
     request.n_logprobs = in.integer<int32_t>("logprobs");
     request.thinking = in.boolean("reasoning");
     request.reasoning_budget = in.integer<int32_t>("reasoningBudget");
+    request.priority = in.integer<int32_t>("priority");
+    request.reserve = in.integer<int32_t>("reserve");
+    request.shift = in.boolean("shift");
     return request;
 }
 

@@ -1,96 +1,10 @@
 #include "convert.h"
+#include "make_list.h"
 
 #include <sstream>
 
 namespace ternion::binding {
 namespace {
-
-double number(uint64_t value) { return static_cast<double>(value); }
-
-template <typename T, typename F>
-napi_value make_list(napi_env env, const std::vector<T> & items, F && convert) {
-    napi_value array = make_array(env, items.size());
-    for (size_t i = 0; i < items.size(); ++i) {
-        set_element(env, array, i, convert(items[i]));
-    }
-    return array;
-}
-
-napi_value make_usage(napi_env env, const Usage & usage) {
-    napi_value out = make_object(env);
-    set(env, out, "prompt", number(usage.prompt));
-    set(env, out, "cached", number(usage.cached));
-    set(env, out, "generated", number(usage.generated));
-    set(env, out, "reasoning", number(usage.reasoning));
-    set(env, out, "prefillMs", usage.prefill_ms);
-    set(env, out, "decodeMs", usage.decode_ms);
-    set(env, out, "firstTokenMs", usage.first_token_ms);
-    return out;
-}
-
-napi_value make_logprob(napi_env env, const TokenLogprob & token, const std::string & text) {
-    napi_value out = make_object(env);
-    set(env, out, "token", static_cast<double>(token.token));
-    set(env, out, "text", text);
-    set(env, out, "logprob", static_cast<double>(token.logprob));
-    return out;
-}
-
-napi_value make_logprobs(napi_env env, const std::vector<LogprobEntry> & entries) {
-    return make_list(env, entries, [&](const LogprobEntry & entry) {
-        napi_value out = make_logprob(env, entry.logprobs.chosen, entry.chosen_text);
-        napi_value top = make_array(env, entry.logprobs.top.size());
-        for (size_t i = 0; i < entry.logprobs.top.size(); ++i) {
-            set_element(env, top, i, make_logprob(env, entry.logprobs.top[i], entry.top_text[i]));
-        }
-        set(env, out, "top", top);
-        return out;
-    });
-}
-
-const char * reason_name(FinishReason reason) {
-    switch (reason) {
-        case FinishReason::stop:    return "stop";
-        case FinishReason::length:  return "length";
-        case FinishReason::aborted: return "aborted";
-    }
-    return "stop";
-}
-
-napi_value make_event(napi_env env, const Event & event) {
-    if (event.kind == Event::Kind::error) {
-        napi_value out = make_error(env, event.error); // an Error object that doubles as the event
-        set(env, out, "type", "error");
-        set(env, out, "usage", make_usage(env, event.usage));
-        return out;
-    }
-    napi_value out = make_object(env);
-    switch (event.kind) {
-        case Event::Kind::progress:
-            set(env, out, "type", "progress");
-            set(env, out, "done", number(event.done));
-            set(env, out, "total", number(event.total));
-            set(env, out, "cached", number(event.cached));
-            break;
-        case Event::Kind::text:
-        case Event::Kind::reasoning:
-            set(env, out, "type", event.kind == Event::Kind::text ? "text" : "reasoning");
-            set(env, out, "text", event.text);
-            break;
-        case Event::Kind::logprobs:
-            set(env, out, "type", "logprobs");
-            set(env, out, "logprobs", make_logprobs(env, event.logprobs));
-            break;
-        case Event::Kind::finish:
-            set(env, out, "type", "finish");
-            set(env, out, "reason", reason_name(event.reason));
-            set(env, out, "usage", make_usage(env, event.usage));
-            break;
-        case Event::Kind::error:
-            break;
-    }
-    return out;
-}
 
 // 64-bit integers that a double cannot hold become bigint.
 napi_value make_scalar(napi_env env, const GgufScalar & scalar) {
@@ -242,24 +156,6 @@ napi_value make(napi_env env, const ModelInfo & info) {
     return out;
 }
 
-napi_value make(napi_env env, const Stats & stats) {
-    napi_value out = make_object(env);
-    set(env, out, "steps", number(stats.steps));
-    set(env, out, "sharedSteps", number(stats.shared_steps));
-    set(env, out, "maxSequencesInStep", number(stats.max_sequences_in_step));
-    set(env, out, "prefillTokens", number(stats.prefill_tokens));
-    set(env, out, "decodeTokens", number(stats.decode_tokens));
-    set(env, out, "narrowSteps", number(stats.narrow_steps));
-    set(env, out, "wakes", number(stats.wakes));
-    set(env, out, "activeGenerations", number(stats.active_generations));
-    set(env, out, "residentSequences", number(stats.resident_sequences));
-    return out;
-}
-
-napi_value make(napi_env env, const std::vector<Event> & events) {
-    return make_list(env, events, [&](const Event & event) { return make_event(env, event); });
-}
-
 napi_value make_placement(napi_env env, const Engine & engine) {
     const Context & context = *engine.context;
     napi_value out = make_object(env);
@@ -288,7 +184,8 @@ napi_value make_placement(napi_env env, const Engine & engine) {
     set(env, out, "packsFromCache", make_bool(env, packed.from_cache));
     set(env, out, "context", number(context.context_size()));
     set(env, out, "sequences", number(context.sequences()));
-    set(env, out, "kvTokens", number(uint64_t{context.context_size()} * context.sequences()));
+    set(env, out, "kvTokens", number(context.kv_tokens()));
+    set(env, out, "sequenceIds", number(context.sequence_ids()));
     return out;
 }
 

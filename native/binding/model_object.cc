@@ -42,9 +42,14 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     method("embed", guarded<embed>);
     method("logits", guarded<logits>);
     method("score", guarded<score>);
+    method("cacheStats", guarded<cache_stats>);
+    method("trimCache", guarded<trim_cache>);
     method("openSession", guarded<open_session>);
+    method("forkSession", guarded<fork_session>);
     method("closeSession", guarded<close_session>);
     method("sessionTokens", guarded<session_tokens>);
+    method("capture", guarded<capture>);
+    method("adopt", guarded<adopt>);
     method("generate", guarded<generate>);
     method("drain", guarded<drain>);
     method("cancel", guarded<cancel>);
@@ -112,11 +117,6 @@ void ModelObject::release_generations() {
     for (; running_ > 0; --running_) {
         environment_.release();
     }
-}
-
-napi_value ModelObject::stats(napi_env env, const Call & call) {
-    const Engine * engine = of(env, call).engine(env);
-    return engine ? make(env, engine->context->stats()) : nullptr;
 }
 
 napi_value ModelObject::tokenize(napi_env env, const Call & call) {
@@ -229,66 +229,6 @@ napi_value ModelObject::floats_of_tokens(napi_env env, const Call & call,
 
 napi_value ModelObject::logits(napi_env env, const Call & call) { return floats_of_tokens(env, call, &SideContext::logits); }
 napi_value ModelObject::score(napi_env env, const Call & call) { return floats_of_tokens(env, call, &SideContext::score); }
-
-napi_value ModelObject::open_session(napi_env env, const Call & call) {
-    const Engine * engine = of(env, call).engine(env);
-    return engine ? make(env, static_cast<double>(engine->context->open_session())) : nullptr;
-}
-
-napi_value ModelObject::close_session(napi_env env, const Call & call) {
-    const Engine * engine = of(env, call).engine(env);
-    if (!engine) {
-        return nullptr;
-    }
-    napi_value promise;
-    const auto session = static_cast<uint64_t>(to_number(env, call[0]));
-    const Promise settled(env, promise);
-    engine->context->close_session(session, [settled] { settled.resolve(nullptr); });
-    return promise;
-}
-
-napi_value ModelObject::session_tokens(napi_env env, const Call & call) {
-    const Engine * engine = of(env, call).engine(env);
-    return engine ? make(env, static_cast<double>(engine->context->session_tokens(static_cast<uint64_t>(to_number(env, call[0]))))) : nullptr;
-}
-
-napi_value ModelObject::generate(napi_env env, const Call & call) {
-    ModelObject & self = of(env, call);
-    const Engine * engine = self.engine(env);
-    if (!engine) {
-        return nullptr;
-    }
-    auto id = engine->context->generate(static_cast<uint64_t>(to_number(env, call[0])), read_request(env, call[1]));
-    if (!id) {
-        napi_throw(env, make_error(env, id.error()));
-        return nullptr;
-    }
-    self.running_++;
-    self.environment_.retain();
-    return make(env, static_cast<double>(*id));
-}
-
-napi_value ModelObject::drain(napi_env env, const Call & call) {
-    ModelObject & self = of(env, call);
-    if (!self.engine_) {
-        return make_array(env, 0);
-    }
-    const std::vector<Event> events = self.engine_->context->drain(static_cast<uint64_t>(to_number(env, call[0])));
-    const bool last = !events.empty() && (events.back().kind == Event::Kind::finish || events.back().kind == Event::Kind::error);
-    if (last && self.running_ > 0) {
-        self.running_--;
-        self.environment_.release();
-    }
-    return make(env, events);
-}
-
-napi_value ModelObject::cancel(napi_env env, const Call & call) {
-    const ModelObject & self = of(env, call);
-    if (self.engine_) {
-        self.engine_->context->cancel(static_cast<uint64_t>(to_number(env, call[0])));
-    }
-    return nullptr;
-}
 
 napi_value ModelObject::on_wake(napi_env env, const Call & call) {
     ModelObject & self = of(env, call);

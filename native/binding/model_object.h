@@ -32,7 +32,13 @@ class ModelObject : public std::enable_shared_from_this<ModelObject> {
     static napi_value floats_of_tokens(napi_env env, const Call & call,
                                        void (SideContext::*work)(std::vector<llama_token>, SideContext::Cancel,
                                                                  std::function<void(Result<std::vector<float>>)>));
+    // session_calls.cc
+    static napi_value cache_stats(napi_env env, const Call & call);
+    static napi_value trim_cache(napi_env env, const Call & call);
+    static napi_value capture(napi_env env, const Call & call);
+    static napi_value adopt(napi_env env, const Call & call);
     static napi_value open_session(napi_env env, const Call & call);
+    static napi_value fork_session(napi_env env, const Call & call);
     static napi_value close_session(napi_env env, const Call & call);
     static napi_value session_tokens(napi_env env, const Call & call);
     static napi_value generate(napi_env env, const Call & call);

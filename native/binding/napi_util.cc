@@ -70,6 +70,10 @@ std::vector<int32_t> to_int32s(napi_env env, napi_value value) {
     return typed_array<int32_t>(env, value, napi_int32_array, "an Int32Array");
 }
 
+std::vector<uint8_t> to_bytes(napi_env env, napi_value value) {
+    return typed_array<uint8_t>(env, value, napi_uint8_array, "a Uint8Array");
+}
+
 std::vector<float> to_floats(napi_env env, napi_value value) {
     return typed_array<float>(env, value, napi_float32_array, "a Float32Array");
 }
@@ -139,6 +143,7 @@ napi_value make_array(napi_env env, size_t length) {
 }
 
 napi_value make_floats(napi_env env, const float * values, size_t n) { return typed_array(env, napi_float32_array, values, n); }
+napi_value make_bytes(napi_env env, const uint8_t * values, size_t n) { return typed_array(env, napi_uint8_array, values, n); }
 napi_value make_int32s(napi_env env, const int32_t * values, size_t n) { return typed_array(env, napi_int32_array, values, n); }
 
 napi_value make_error(napi_env env, const Error & error) {

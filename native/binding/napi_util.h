@@ -25,6 +25,7 @@ double to_number(napi_env env, napi_value value);
 bool to_bool(napi_env env, napi_value value);
 std::vector<std::string> to_strings(napi_env env, napi_value value);
 std::vector<int32_t> to_int32s(napi_env env, napi_value value);   // Int32Array
+std::vector<uint8_t> to_bytes(napi_env env, napi_value value);    // Uint8Array
 std::vector<float> to_floats(napi_env env, napi_value value);     // Float32Array
 bool is_nullish(napi_env env, napi_value value);
 bool is_function(napi_env env, napi_value value);
@@ -46,6 +47,7 @@ napi_value make_array(napi_env env, size_t length);
 /// Copies into memory that V8 owns: Electron forbids buffers that it does not.
 napi_value make_floats(napi_env env, const float * values, size_t n);
 napi_value make_int32s(napi_env env, const int32_t * values, size_t n);
+napi_value make_bytes(napi_env env, const uint8_t * values, size_t n);
 /// An Error with `code` and `details`.
 napi_value make_error(napi_env env, const Error & error);
 

@@ -1,87 +1,8 @@
 #include "context.h"
 
-#include "log.h"
-
-#include <../src/llama-ext.h> // llama_get_memory_breakdown
-
 #include <algorithm>
-#include <map>
 
 namespace ternion {
-
-// ---- creation -------------------------------------------------------------------------------------------------------
-
-Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, const ContextOptions & options) {
-    std::unique_ptr<Context> context(new Context(std::move(model), options));
-    if (auto ok = context->init(); !ok) {
-        return ok.error();
-    }
-    return context;
-}
-
-Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
-
-Result<bool> Context::init() {
-    if (options_.threads <= 0) {
-        options_.threads = default_threads();
-    }
-    context_ = options_.context > 0 ? options_.context : static_cast<uint32_t>(model_->info().trained_context);
-    const uint64_t cells = static_cast<uint64_t>(context_) * options_.sequences;
-    if (context_ == 0 || options_.sequences == 0 || options_.sequences > llama_max_parallel_sequences() || cells > INT32_MAX) {
-        return Error{ErrorCode::invalid_arg,
-                     "context " + std::to_string(context_) + " with " + std::to_string(options_.sequences) +
-                         " sequences is impossible: 1 to " + std::to_string(llama_max_parallel_sequences()) + " sequences, at most 2^31 cells"};
-    }
-    const int32_t ubatch = static_cast<int32_t>(std::min<uint64_t>(512, cells));
-
-    llama_context_params params = llama_context_default_params();
-    params.n_ctx = static_cast<uint32_t>(cells);
-    params.n_batch = static_cast<uint32_t>(ubatch); // never more than one ubatch per call: see design §3
-    params.n_ubatch = static_cast<uint32_t>(ubatch);
-    params.n_seq_max = options_.sequences;
-    params.n_threads = params.n_threads_batch = options_.threads;
-    params.type_k = options_.kv_k;
-    params.type_v = options_.kv_v;
-    params.kv_unified = true;
-    params.no_perf = true;
-    params.swa_full = false;
-    params.abort_callback = [](void * user) { return static_cast<Context *>(user)->abort_requested(); };
-    params.abort_callback_data = this;
-
-    lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads);
-    LogCapture capture;
-    std::string thrown;
-    try {
-        const auto registry = registry_in_use();
-        ctx_.reset(llama_init_from_model(model_->handle(), params));
-    } catch (const std::exception & e) {
-        thrown = e.what();
-    }
-    if (!ctx_) {
-        const std::string why = capture.text(thrown.empty() ? "llama.cpp gave no reason" : thrown);
-        const bool memory = why.find("alloc") != std::string::npos;
-        return Error{memory ? ErrorCode::out_of_memory : ErrorCode::model_unsupported,
-                     "no context of " + std::to_string(cells) + " cells: " + why,
-                     {{"context", static_cast<double>(context_)}, {"sequences", static_cast<double>(options_.sequences)}}};
-    }
-    batch_.allocate(ubatch);
-    governor_ = ThreadGovernor(model_->on_gpu() ? 1 : options_.threads);
-    resident_sessions_.resize(options_.sequences);
-
-    std::map<std::string, DevicePlacement> by_device;
-    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx_.get())) {
-        DevicePlacement & place = by_device[device_id_of(type)];
-        place.weight_bytes += bytes.model;
-        place.kv_bytes += bytes.context;
-        place.compute_bytes += bytes.compute;
-    }
-    for (auto & [device, place] : by_device) {
-        place.device = device;
-        placement_.push_back(place);
-    }
-    thread_ = std::thread([this] { run(); });
-    return true;
-}
 
 Context::~Context() {
     stop();
@@ -105,15 +26,69 @@ void Context::stop() {
     if (thread_.joinable()) {
         thread_.join();
     }
+    if (store_) {
+        store_->stop();
+    }
 }
 
 // ---- any thread -----------------------------------------------------------------------------------------------------
 
-uint64_t Context::open_session() {
+uint64_t Context::open_session(bool pinned) {
     std::lock_guard lock(mutex_);
     const uint64_t id = next_id_++;
-    sessions_.emplace(id, std::make_shared<Session>(id));
+    const auto session = std::make_shared<Session>(id);
+    session->pinned = pinned;
+    sessions_.emplace(id, session);
     return id;
+}
+
+Result<uint64_t> Context::fork_session(uint64_t parent_id) {
+    std::lock_guard lock(mutex_);
+    Error error;
+    const auto parent = find_idle(parent_id, error);
+    if (!parent) {
+        return error;
+    }
+    const auto child = std::make_shared<Session>(next_id_++);
+    child->spelled = parent->spelled;
+    child->n_tokens = parent->n_tokens.load();
+    parent->busy = false;
+    sessions_.emplace(child->id, child);
+    // In order with what else is asked of either: nobody has to wait for it.
+    commands_.push_back([this, parent, child] { cache_->fork(*parent, child); });
+    work_.notify_one();
+    return child->id;
+}
+
+// Under mutex_: the session, marked as busy; null with an error if it is not there or busy.
+std::shared_ptr<Session> Context::find_idle(uint64_t id, Error & error) {
+    const auto found = sessions_.find(id);
+    if (stopping_ || found == sessions_.end()) {
+        error = {ErrorCode::disposed, "the session was disposed"};
+        return nullptr;
+    }
+    if (!llama_get_memory(ctx_.get()) || !model_->info().causal) {
+        error = {ErrorCode::model_unsupported, "the model cannot generate: it sees a text in both directions, as encoders do; it may embed"};
+        return nullptr;
+    }
+    if (found->second->busy.exchange(true)) {
+        error = {ErrorCode::busy, "the session is working on another request"};
+        return nullptr;
+    }
+    return found->second;
+}
+
+// Under mutex_.
+uint64_t Context::start(const GenerationPtr & generation) {
+    generations_.emplace(generation->id, generation);
+    active_count_++;
+    stats_.requests++;
+    commands_.push_back([this, generation] {
+        const auto place = std::find_if(active_.begin(), active_.end(), [&](const GenerationPtr & g) { return g->request.priority < generation->request.priority; });
+        active_.insert(place, generation);
+    });
+    work_.notify_one();
+    return generation->id;
 }
 
 void Context::close_session(uint64_t id, std::function<void()> done) {
@@ -150,21 +125,13 @@ Result<uint64_t> Context::generate(uint64_t session_id, GenerateRequest request)
     GenerationPtr generation;
     {
         std::lock_guard lock(mutex_);
-        const auto session = sessions_.find(session_id);
-        if (stopping_ || session == sessions_.end()) {
-            return Error{ErrorCode::disposed, "the session was disposed"};
+        Error error;
+        const auto session = find_idle(session_id, error);
+        if (!session) {
+            return error;
         }
-        if (!llama_get_memory(ctx_.get()) || !model_->info().causal) {
-            return Error{ErrorCode::model_unsupported, "the model cannot generate: it sees a text in both directions, as encoders do; it may embed"};
-        }
-        if (session->second->busy.exchange(true)) {
-            return Error{ErrorCode::busy, "the session is working on another request"};
-        }
-        generation = std::make_shared<Generation>(next_id_++, session->second, std::move(request));
-        generations_.emplace(generation->id, generation);
-        active_count_++;
-        commands_.push_back([this, generation] { active_.push_back(generation); });
-        work_.notify_one();
+        generation = std::make_shared<Generation>(next_id_++, session, std::move(request));
+        start(generation);
     }
     text_.post([this, generation](bool cancelled) {
         if (cancelled) {
@@ -173,6 +140,83 @@ Result<uint64_t> Context::generate(uint64_t session_id, GenerateRequest request)
         prepare(generation);
     });
     return generation->id;
+}
+
+Result<uint64_t> Context::capture(uint64_t session_id, std::string conversation, std::function<void(Result<SnapshotPtr>)> done) {
+    std::lock_guard lock(mutex_);
+    Error error;
+    const auto session = find_idle(session_id, error);
+    if (!session) {
+        return error;
+    }
+    const auto generation = std::make_shared<Generation>(next_id_++, session, GenerateRequest{});
+    generation->work = Work::capture;
+    generation->conversation = std::move(conversation);
+    generation->done = std::move(done);
+    commands_.push_back([this, generation] {
+        Session & session = *generation->session;
+        cache_->cut(session, std::min(session.shifted_from, session.tokens.size())); // moved cells are not what a prefill gives
+        // With what was answered last, which may not have been decoded yet.
+        const std::vector<llama_token> & spelled = session.spelled.tokens;
+        const bool longer = spelled.size() <= context_ && std::ranges::mismatch(session.tokens, spelled).in1 == session.tokens.end();
+        generation->prompt = longer ? spelled : session.tokens;
+        generation->feed = generation->prompt;
+        generation->state = Generation::State::queued;
+    });
+    return start(generation);
+}
+
+Result<uint64_t> Context::adopt(uint64_t session_id, SnapshotPtr snapshot, std::function<void(Result<SnapshotPtr>)> done) {
+    if (auto same = check_settings(snapshot->settings, cache_->options().settings); !same) {
+        return same.error();
+    }
+    if (auto known = model_->check_tokens(snapshot->tokens); !known) {
+        return Error{ErrorCode::state_corrupt, "the snapshot's tokens are not this model's: " + known.error().message};
+    }
+    if (snapshot->first != 0) {
+        return Error{ErrorCode::state_mismatch, "the snapshot holds a part of a conversation only, from token " + std::to_string(snapshot->first) + " on"};
+    }
+    if (snapshot->tokens.size() > context_) {
+        return Error{ErrorCode::state_mismatch,
+                     "the snapshot has " + std::to_string(snapshot->tokens.size()) + " tokens, but the context holds " + std::to_string(context_) +
+                         "; load the model with a larger context",
+                     {{"setting", std::string("context")}, {"found", static_cast<double>(snapshot->tokens.size())}, {"expected", static_cast<double>(context_)}}};
+    }
+    std::lock_guard lock(mutex_);
+    Error error;
+    const auto session = find_idle(session_id, error);
+    if (!session) {
+        return error;
+    }
+    const auto generation = std::make_shared<Generation>(next_id_++, session, GenerateRequest{});
+    generation->work = Work::adopt;
+    generation->snapshot = std::move(snapshot);
+    generation->done = std::move(done);
+    generation->state = Generation::State::queued;
+    return start(generation);
+}
+
+void Context::trim_cache(std::function<void()> done) {
+    std::unique_lock lock(mutex_);
+    if (stopped_) {
+        lock.unlock();
+        done();
+        return;
+    }
+    commands_.push_back([this, done = std::move(done)] {
+        cache_->trim();
+        publish();
+        done();
+    });
+    work_.notify_one();
+}
+
+void Context::post(std::function<void()> command) {
+    std::lock_guard lock(mutex_);
+    if (!stopped_) {
+        commands_.push_back(std::move(command));
+        work_.notify_one();
+    }
 }
 
 std::vector<Event> Context::drain(uint64_t id) {
@@ -214,14 +258,6 @@ void Context::set_waker(std::function<void()> waker) {
 
 void Context::wake_taken() { wake_pending_ = false; }
 
-Stats Context::stats() {
-    std::lock_guard lock(mutex_);
-    Stats stats = stats_;
-    stats.active_generations = active_count_;
-    stats.resident_sequences = resident_;
-    return stats;
-}
-
 // ---- engine thread --------------------------------------------------------------------------------------------------
 
 void Context::run() {
@@ -240,30 +276,30 @@ void Context::run() {
         if (!poisoned_) {
             step();
         } else {
-            fail_batch({});
+            fail_batch(0);
         }
         std::erase_if(active_, [](const GenerationPtr & g) { return g->state == Generation::State::done; });
+        publish();
         wake();
     }
     close_sessions();
     wake();
 }
 
-// Sleeps while there is nothing that a step could do.
+// Whether there is anything that a step could do.
+bool Context::runnable() const {
+    return std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) {
+        switch (g->state) {
+            case Generation::State::preparing: return g->cancelled.load();
+            case Generation::State::waiting:   return g->cancelled.load();
+            case Generation::State::queued:    return g->cancelled || may_start(*g);
+            case Generation::State::decode:    return g->cancelled || !g->ring.full();
+            default:                           return true;
+        }
+    });
+}
+
 void Context::take_commands(std::unique_lock<std::mutex> & lock) {
-    const auto runnable = [&] {
-        const auto working = std::count_if(active_.begin(), active_.end(), [](const GenerationPtr & g) {
-            return g->state == Generation::State::prefill || g->state == Generation::State::decode;
-        });
-        return std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) {
-            switch (g->state) {
-                case Generation::State::preparing: return g->cancelled.load();
-                case Generation::State::queued:    return g->cancelled || working < static_cast<std::ptrdiff_t>(options_.sequences);
-                case Generation::State::decode:    return g->cancelled || !g->ring.full();
-                default:                           return true;
-            }
-        });
-    };
     work_.wait(lock, [&] { return stopping_ || !commands_.empty() || runnable(); });
     while (!commands_.empty()) {
         const auto command = std::move(commands_.front());
@@ -319,22 +355,44 @@ void Context::fail(Generation & generation, Error error) {
 }
 
 void Context::retire(Generation & generation, Event last) {
+    Session & session = *generation.session;
     // What the text thread fills may only be looked at once it is done with it. (The session's next request may come
     // before that: it is prepared by the same thread, so one after the other.)
-    const bool started = generation.state != Generation::State::preparing && generation.pipeline;
-    if (started) {
+    if (generation.state != Generation::State::preparing && generation.pipeline) {
         generation.pipeline->flush(generation.ring, Clock::now(), true);
-        if (generation.position == generation.prompt.size()) {
-            auto & spelled = generation.session->spelled;
+        if (generation.admitted && (!generation.answer.empty() || generation.position == generation.feed.size())) {
+            Spelling & spelled = session.spelled;
             spelled.text = generation.prompt_text + generation.answer_text;
             spelled.tokens = generation.prompt;
             spelled.tokens.insert(spelled.tokens.end(), generation.answer.begin(), generation.answer.end());
+            spelled.seams = std::move(generation.seams);
+            spelled.seams.push_back({spelled.text.size(), spelled.tokens.size()});
         }
     }
     generation.state = Generation::State::done;
+    generation.batch_tokens = 0;
+    generation.row = -1;
     last.usage = generation.usage;
-    generation.session->busy = false;
+    session.working = false;
+    session.n_tokens = static_cast<uint32_t>(session.tokens.size());
+    session.busy = false;
     active_count_--;
+    publish();
+    if (generation.done) {
+        {
+            std::lock_guard lock(mutex_);
+            generations_.erase(generation.id);
+        }
+        const auto done = std::move(generation.done);
+        if (last.kind == Event::Kind::error) {
+            done(std::move(last.error));
+        } else if (last.reason == FinishReason::aborted) {
+            done(Error{ErrorCode::aborted, "the operation was aborted"});
+        } else {
+            done(std::move(generation.snapshot));
+        }
+        return;
+    }
     generation.ring.push(std::move(last));
     woke_ = true;
 }
@@ -342,14 +400,17 @@ void Context::retire(Generation & generation, Event last) {
 void Context::close_sessions() {
     for (auto it = closing_.begin(); it != closing_.end();) {
         auto & [session, done] = *it;
-        const bool working = std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) { return g->session == session; });
+        const bool working = std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) {
+            return g->session == session && g->state != Generation::State::done;
+        });
         if (working) {
             ++it;
             continue;
         }
-        if (session->sequence >= 0 && !poisoned_) {
-            evict(*session);
+        if (!poisoned_) {
+            cache_->release(session);
         }
+        publish();
         done();
         it = closing_.erase(it);
     }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "batch.h"
+#include "context_options.h"
 #include "generation.h"
+#include "kv_cache.h"
 #include "model.h"
 #include "thread_budget.h"
 #include "thread_governor.h"
@@ -20,27 +22,6 @@
 
 namespace ternion {
 
-struct ContextOptions {
-    uint32_t context = 0;   // tokens of the longest conversation; 0: the trained context
-    uint32_t sequences = 1; // decoded at once; the KV pool holds context * sequences cells
-    int32_t threads = 0;    // 0: default_threads()
-    ggml_type kv_k = GGML_TYPE_F16;
-    ggml_type kv_v = GGML_TYPE_F16;
-};
-
-struct Stats {
-    uint64_t steps = 0, shared_steps = 0, max_sequences_in_step = 0;
-    uint64_t prefill_tokens = 0, decode_tokens = 0;
-    uint64_t narrow_steps = 0; // steps on fewer threads than allowed, because the machine was busy
-    uint64_t wakes = 0;
-    uint32_t active_generations = 0, resident_sequences = 0;
-};
-
-struct DevicePlacement {
-    std::string device;
-    uint64_t weight_bytes = 0, kv_bytes = 0, compute_bytes = 0;
-};
-
 /// Owns one engine thread, which alone calls llama_* on this context. Public functions are for any thread and return
 /// at once; what they ask for happens on the engine thread, in order.
 class Context {
@@ -48,13 +29,23 @@ class Context {
     static Result<std::unique_ptr<Context>> create(std::shared_ptr<Model> model, const ContextOptions & options);
     ~Context(); // stop(), then frees the llama_context
 
-    uint64_t open_session();
+    /// `pinned`: its cells stay while there is any other way.
+    uint64_t open_session(bool pinned = false);
+    /// A session that is what `parent` is, for the price of marking its cells. busy while the parent works.
+    Result<uint64_t> fork_session(uint64_t parent);
     /// `done` is called once the session's cells are free, on the engine thread (on the caller's if that has ended); its
     /// generation is aborted first.
     void close_session(uint64_t session, std::function<void()> done);
     uint32_t session_tokens(uint64_t session);
 
     Result<uint64_t> generate(uint64_t session, GenerateRequest request);
+    /// The session as a value, with `conversation` along; `done` is called on the engine thread. What has no cells is brought
+    /// back first, or prefilled. Returns an id for cancel().
+    Result<uint64_t> capture(uint64_t session, std::string conversation, std::function<void(Result<SnapshotPtr>)> done);
+    /// Puts a snapshot in place of what the session is; it stays what it was if that fails: state_mismatch.
+    Result<uint64_t> adopt(uint64_t session, SnapshotPtr snapshot, std::function<void(Result<SnapshotPtr>)> done);
+    /// Gives up cells that only wait to be of use to others.
+    void trim_cache(std::function<void()> done);
     std::vector<Event> drain(uint64_t generation);
     void cancel(uint64_t generation);
 
@@ -71,9 +62,12 @@ class Context {
     void stop();
 
     Stats stats();
+    CacheStats cache_stats();
     std::vector<DevicePlacement> placement() const { return placement_; }
     uint32_t context_size() const { return context_; }
     uint32_t sequences() const { return options_.sequences; }
+    uint32_t kv_tokens() const { return options_.kv_tokens; }
+    uint32_t sequence_ids() const { return cache_->options().ids; }
     int32_t threads() const { return options_.threads; }
 
   private:
@@ -83,35 +77,66 @@ class Context {
     };
 
     Context(std::shared_ptr<Model> model, const ContextOptions & options);
+
+    // context_init.cc
     Result<bool> init();
+    Result<bool> check_options();
+    Result<bool> check_kv_types() const;
+    Result<bool> make_context();
+    Result<bool> make_cache();
+    void read_placement();
 
     // prepare.cc, text thread
     void prepare(const GenerationPtr & generation);
     Result<bool> prepare_prompt(Generation & generation);
     Result<const ChatTemplate *> chat_template();
 
+    // context.cc
+    std::shared_ptr<Session> find_idle(uint64_t session, Error & error);
+    uint64_t start(const GenerationPtr & generation);
+
+    void publish(); // context_stats.cc, engine thread
+
     // context.cc, engine thread
     void run();
     void wake();
+    bool runnable() const;
     void take_commands(std::unique_lock<std::mutex> & lock);
     void retire_cancelled();
     void finish(Generation & generation, FinishReason reason);
     void fail(Generation & generation, Error error);
     void retire(Generation & generation, Event last);
     void close_sessions();
+    void post(std::function<void()> command);
+
+    // schedule.cc, engine thread
+    enum class Admitted { yes, later, no_room };
+    void schedule();
+    uint32_t running() const;
+    GenerationPtr who_yields(const Generation & to) const;
+    bool may_start(const Generation & generation) const;
+    bool awaits_prefix(const Generation & generation) const;
+    Admitted admit(const GenerationPtr & generation);
+    size_t headroom(const Generation & generation) const;
+    void begin(Generation & generation, const KvCache::Place & place);
+    void interrupt(Generation & generation);
+    void yield_last();
+    bool make_room_for_batch();
+    Error no_room_error() const;
+    void capture_now(Generation & generation);
+    Admitted adopt_now(Generation & generation);
 
     // step.cc, engine thread
     void step();
-    bool admit(Generation & generation);
-    llama_seq_id claim_sequence();
-    void evict(Session & session);
-    size_t rewind(Session & session, size_t keep);
     void fill_batch();
+    int32_t feed(Generation & generation, int32_t n);
     int32_t decode();
     void after_decode(Clock::duration took);
+    void report_progress(Generation & generation);
+    void fed(Generation & generation);
     void take_token(Generation & generation, Clock::time_point now);
     void undo_batch();
-    void fail_batch(const std::string & why);
+    void fail_batch(int32_t status);
     bool abort_requested() const;
 
     const std::shared_ptr<Model> model_;
@@ -133,19 +158,21 @@ class Context {
     std::function<void()> waker_;
 
     std::atomic<bool> wake_pending_{false};
-    std::atomic<uint32_t> resident_{0}, active_count_{0};
-    Stats stats_; // under mutex_, written by the engine thread once per step
+    std::atomic<uint32_t> active_count_{0};
+    Stats stats_;            // under mutex_, written by the engine thread
+    CacheStats cache_stats_; // likewise
 
     // Engine thread only.
-    std::deque<GenerationPtr> active_; // in order of arrival
-    std::vector<std::shared_ptr<Session>> resident_sessions_; // by sequence id, null: free
+    std::unique_ptr<StateStore> store_;
+    std::unique_ptr<KvCache> cache_;
+    std::vector<GenerationPtr> active_; // those of higher priority first, then in order of arrival
     std::vector<std::pair<std::shared_ptr<Session>, std::function<void()>>> closing_;
     Batch batch_;
     ThreadGovernor governor_;
     std::unique_ptr<ThreadBudget::Lease> lease_;
     uint64_t pool_generation_ = ~uint64_t{0};
     int32_t threads_set_ = 0;
-    uint64_t step_number_ = 0;
+    uint64_t turn_ = 0;             // whose prefill comes first moves on with every step
     Clock::duration last_step_{};
     double prefill_tokens_per_ms_ = 0.0; // 0: not measured yet
     bool woke_ = false;                  // a ring got something during this round

@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include "fingerprint.h"
+
 namespace ternion {
 
 Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, const std::function<void(float)> & progress,
@@ -11,7 +13,13 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, cons
     if ((*model)->info().encoder) {
         return Error{ErrorCode::model_unsupported, "models with a separate encoder (T5 and the like) are not supported"};
     }
-    auto context = Context::create(*model, options.context);
+    const auto identity = fingerprint(options.model.path);
+    if (!identity) {
+        return identity.error();
+    }
+    ContextOptions context_options = options.context;
+    context_options.fingerprint = to_text(*identity);
+    auto context = Context::create(*model, context_options);
     if (!context) {
         return context.error();
     }

@@ -61,6 +61,8 @@ void Context::prepare(const GenerationPtr & generation) {
         if (!ready) {
             fail(*generation, ready.error());
         } else {
+            generation->feed = generation->prompt;
+            generation->prepared = Clock::now();
             generation->state = Generation::State::queued;
         }
     });
@@ -71,7 +73,7 @@ Result<bool> Context::prepare_prompt(Generation & generation) {
     const GenerateRequest & request = generation.request;
     std::vector<std::string> stops = request.stop;
     ReasoningBudget budget;
-    const auto & spelled = generation.session->spelled;
+    const Spelling & spelled = generation.session->spelled;
 
     if (request.chat) {
         auto chat = chat_template();
@@ -97,13 +99,25 @@ Result<bool> Context::prepare_prompt(Generation & generation) {
         generation.prompt_text = request.text;
     }
 
-    // Keep the ids that were chosen last time where the text goes on from there; see Session::spelled. Only at a
-    // special token can nothing be tokenised across the seam.
-    if (request.chat && !spelled.text.empty() && generation.prompt_text.starts_with(spelled.text)) {
-        auto rest = model_->tokenize(generation.prompt_text.substr(spelled.text.size()), false, true);
-        if (rest && !rest->empty() && is_special(model_->vocab(), rest->front())) {
-            generation.prompt = spelled.tokens;
-            generation.prompt.insert(generation.prompt.end(), rest->begin(), rest->end());
+    if (!request.tokens.empty()) {
+        if (auto known = model_->check_tokens(request.tokens); !known) {
+            return known.error();
+        }
+        generation.prompt = request.tokens;
+    }
+    // Keep the ids that were chosen in earlier turns as far as the text is theirs; see Spelling. Only at a special token can
+    // nothing be tokenised across the seam.
+    if (request.chat) {
+        const std::string & text = generation.prompt_text;
+        const auto same = static_cast<size_t>(std::ranges::mismatch(spelled.text, text).in1 - spelled.text.begin());
+        for (size_t i = spelled.seams.size(); i > 0 && generation.prompt.empty(); --i) {
+            const Spelling::Seam seam = spelled.seams[i - 1];
+            auto rest = seam.bytes <= same ? model_->tokenize(text.substr(seam.bytes), false, true) : Result<std::vector<llama_token>>(std::vector<llama_token>{});
+            if (rest && !rest->empty() && is_special(model_->vocab(), rest->front())) {
+                generation.prompt.assign(spelled.tokens.begin(), spelled.tokens.begin() + static_cast<std::ptrdiff_t>(seam.tokens));
+                generation.prompt.insert(generation.prompt.end(), rest->begin(), rest->end());
+                generation.seams.assign(spelled.seams.begin(), spelled.seams.begin() + static_cast<std::ptrdiff_t>(i));
+            }
         }
     }
     if (generation.prompt.empty()) {
@@ -114,15 +128,17 @@ Result<bool> Context::prepare_prompt(Generation & generation) {
         generation.prompt = std::move(*tokens);
     }
 
-    const size_t needed = generation.prompt.size() + (request.max_tokens == 0 ? 0 : 1);
+    const size_t needed = generation.prompt.size() + (request.max_tokens == 0 ? 0 : static_cast<size_t>(std::max(1, request.reserve)));
     if (generation.prompt.empty()) {
         return Error{ErrorCode::invalid_arg, "the prompt is empty: it has no tokens, and the vocabulary adds none"};
     }
     if (needed > context_) {
         return Error{ErrorCode::context_full,
-                     "the prompt has " + std::to_string(generation.prompt.size()) + " tokens, but the context holds " +
-                         std::to_string(context_) + "; shorten it or load the model with a larger context",
-                     {{"promptTokens", static_cast<double>(generation.prompt.size())}, {"context", static_cast<double>(context_)}}};
+                     "the prompt and what is to follow it take " + std::to_string(needed) + " tokens, but the context holds " +
+                         std::to_string(context_) + "; shorten it, load the model with a larger context, or give the session an onFull",
+                     {{"requested", static_cast<double>(needed)},
+                      {"used", static_cast<double>(generation.session->n_tokens.load())},
+                      {"available", static_cast<double>(context_)}}};
     }
 
     auto sampler = Sampler::create(model_->handle(), request.sampling, budget);

@@ -19,6 +19,9 @@ struct Usage {
     double prefill_ms = 0;  // from the first prefill step to the first token
     double decode_ms = 0;   // from the first token to the last
     double first_token_ms = 0; // from the request to the first token
+    double queue_ms = 0;       // from when the request was prepared to its first step
+    uint32_t shifted = 0;      // prompt tokens whose cells were moved instead of prefilled
+    uint32_t interrupted = 0;  // times that it gave its place, or its cells, to another
 };
 
 enum class FinishReason { stop, length, aborted };
@@ -34,6 +37,7 @@ struct Event {
     Kind kind;
     std::string text = {};                    // text, reasoning
     uint32_t done = 0, total = 0, cached = 0; // progress, tokens
+    double remaining_ms = -1;                 // progress, estimated; -1: not known yet
     std::vector<LogprobEntry> logprobs = {};
     FinishReason reason = FinishReason::stop; // finish
     Usage usage = {};                         // finish, error

@@ -12,16 +12,16 @@ namespace {
 // While others decode, a prefill chunk may hold them up for about this long.
 constexpr double shared_prefill_ms = 40.0;
 constexpr int32_t smallest_chunk = 32;
+// Of decode(): not even a request that is alone finds cells.
+constexpr int32_t no_cells = -101;
 
 } // namespace
 
 void Context::step() {
-    for (const GenerationPtr & generation : active_) {
-        if (generation->state == Generation::State::queued && !admit(*generation)) {
-            break; // first come, first served
-        }
-    }
-    fill_batch();
+    schedule();
+    do {
+        fill_batch();
+    } while (!batch_.empty() && !make_room_for_batch());
     if (batch_.empty()) {
         return;
     }
@@ -30,84 +30,13 @@ void Context::step() {
     const Clock::duration took = Clock::now() - start;
     if (status == 0) {
         after_decode(took);
+    } else if (status == 1) {
+        yield_last(); // no cells, as llama.cpp counts them
     } else if (status == 2) {
         undo_batch(); // every request in it was cancelled; they are retired at the next round
     } else {
-        fail_batch("llama_decode returned " + std::to_string(status));
+        fail_batch(status);
     }
-}
-
-// ---- sequences ------------------------------------------------------------------------------------------------------
-
-void Context::evict(Session & session) {
-    llama_memory_seq_rm(llama_get_memory(ctx_.get()), session.sequence, -1, -1);
-    resident_sessions_[static_cast<size_t>(session.sequence)] = nullptr;
-    resident_--;
-    session.sequence = -1;
-    session.cached.clear();
-}
-
-llama_seq_id Context::claim_sequence() {
-    Session * oldest = nullptr;
-    for (size_t i = 0; i < resident_sessions_.size(); ++i) {
-        Session * session = resident_sessions_[i].get();
-        if (!session) {
-            return static_cast<llama_seq_id>(i);
-        }
-        const bool working = std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) {
-            return g->session.get() == session && (g->state == Generation::State::prefill || g->state == Generation::State::decode);
-        });
-        if (!working && (!oldest || session->last_used < oldest->last_used)) {
-            oldest = session;
-        }
-    }
-    if (!oldest) {
-        return -1;
-    }
-    const llama_seq_id sequence = oldest->sequence;
-    evict(*oldest);
-    return sequence;
-}
-
-// Drops the cells behind the first `keep`; returns how many really stay. Recurrent state cannot be rolled back, and
-// a sliding window has forgotten what lies before it: then nothing stays.
-size_t Context::rewind(Session & session, size_t keep) {
-    if (keep == session.cached.size()) {
-        return keep;
-    }
-    llama_memory_t memory = llama_get_memory(ctx_.get());
-    const llama_pos window = llama_model_n_swa(model_->handle());
-    const bool forgotten = window > 0 && keep > 0 &&
-                           llama_memory_seq_pos_min(memory, session.sequence) > std::max<llama_pos>(0, static_cast<llama_pos>(keep) - window);
-    if (keep == 0 || forgotten || !llama_memory_seq_rm(memory, session.sequence, static_cast<llama_pos>(keep), -1)) {
-        llama_memory_seq_rm(memory, session.sequence, -1, -1);
-        keep = 0;
-    }
-    session.cached.resize(keep);
-    return keep;
-}
-
-bool Context::admit(Generation & generation) {
-    Session & session = *generation.session;
-    if (session.sequence < 0) {
-        const llama_seq_id sequence = claim_sequence();
-        if (sequence < 0) {
-            return false;
-        }
-        session.sequence = sequence;
-        resident_sessions_[static_cast<size_t>(sequence)] = generation.session;
-        resident_++;
-    }
-    const auto differ = std::mismatch(session.cached.begin(), session.cached.end(), generation.prompt.begin(), generation.prompt.end());
-    size_t keep = static_cast<size_t>(differ.first - session.cached.begin());
-    keep = std::min(keep, generation.prompt.size() - 1); // the last token's logits are needed
-    keep = rewind(session, keep);
-    generation.position = keep;
-    generation.usage.prompt = static_cast<uint32_t>(generation.prompt.size());
-    generation.usage.cached = static_cast<uint32_t>(keep);
-    generation.state = Generation::State::prefill;
-    generation.prefill_start = Clock::now();
-    return true;
 }
 
 // ---- batch ----------------------------------------------------------------------------------------------------------
@@ -115,37 +44,60 @@ bool Context::admit(Generation & generation) {
 void Context::fill_batch() {
     batch_.clear();
     bool decoding = false;
+    std::vector<Generation *> prefilling;
     for (const GenerationPtr & g : active_) {
         g->row = -1;
         g->batch_tokens = 0;
-        // A full ring parks its sequence: JavaScript has not taken what there is.
-        if (g->state == Generation::State::decode && !g->cancelled && !g->ring.full()) {
-            decoding = true;
-            g->row = batch_.add(g->next, static_cast<llama_pos>(g->session->cached.size()), g->session->sequence, true);
-            g->batch_tokens = 1;
+        if (g->cancelled) {
+            continue;
         }
+        // A full ring parks its sequence: JavaScript has not taken what there is.
+        if (g->state == Generation::State::decode && !g->ring.full()) {
+            decoding = true;
+            g->row = batch_.add(g->next, static_cast<llama_pos>(g->session->tokens.size()), g->session->sequence, true);
+            g->batch_tokens = 1;
+        } else if (g->state == Generation::State::prefill) {
+            prefilling.push_back(g.get());
+        }
+    }
+    if (prefilling.empty()) {
+        return;
     }
     int32_t budget = batch_.room();
     if (decoding) {
         const double chunk = prefill_tokens_per_ms_ > 0.0 ? prefill_tokens_per_ms_ * shared_prefill_ms : smallest_chunk;
         budget = std::min(budget, std::max(smallest_chunk, static_cast<int32_t>(chunk)));
     }
-    for (const GenerationPtr & g : active_) {
-        if (g->state != Generation::State::prefill || g->cancelled || budget <= 0) {
-            continue;
+    // Those of the highest priority share it evenly, what is left goes to the next; whose turn it is first moves on.
+    for (auto first = prefilling.begin(); first != prefilling.end() && budget > 0;) {
+        const auto last = std::find_if(first, prefilling.end(), [&](const Generation * g) { return g->request.priority != (*first)->request.priority; });
+        const auto equals = last - first;
+        std::rotate(first, first + static_cast<std::ptrdiff_t>(turn_ % static_cast<uint64_t>(equals)), last);
+        std::stable_sort(first, last, [](const Generation * a, const Generation * b) { return a->feed.size() - a->position < b->feed.size() - b->position; });
+        for (; first != last; ++first) {
+            const auto waiting = static_cast<int32_t>(last - first);
+            budget -= feed(**first, (budget + waiting - 1) / waiting);
         }
-        const size_t left = g->prompt.size() - g->position;
-        const size_t n = std::min(left, static_cast<size_t>(std::max(budget, 0)));
-        for (size_t i = 0; i < n; ++i) {
-            const bool last = i + 1 == left;
-            const int32_t row = batch_.add(g->prompt[g->position + i], static_cast<llama_pos>(g->position + i), g->session->sequence, last);
-            if (last) {
-                g->row = row;
-            }
-        }
-        g->batch_tokens = static_cast<uint32_t>(n);
-        budget -= static_cast<int32_t>(n);
     }
+    turn_++;
+}
+
+/// Adds at most `n` tokens of what it has to feed to the batch; returns how many.
+int32_t Context::feed(Generation & g, int32_t n) {
+    size_t end = g.feed.size();
+    // The state is remembered where others part, and before the last token, where the next prompt may.
+    if (cache_->needs_checkpoints()) {
+        end = g.position < end - g.wants_token() ? end - g.wants_token() : end;
+        end = g.position < g.checkpoint_at ? std::min(end, g.checkpoint_at) : end;
+    }
+    end = std::min(end, g.position + static_cast<size_t>(std::max(n, 0)));
+    for (size_t i = g.position; i < end; ++i) {
+        const bool logits = g.wants_token() && i + 1 == g.feed.size();
+        const int32_t row = batch_.add(g.feed[i], static_cast<llama_pos>(i), g.session->sequence, logits);
+        g.row = logits ? row : g.row;
+    }
+    g.batch_tokens = static_cast<uint32_t>(end - g.position);
+    return static_cast<int32_t>(g.batch_tokens);
 }
 
 bool Context::abort_requested() const {
@@ -181,21 +133,10 @@ int32_t Context::decode() {
             if (status == 0) {
                 llama_synchronize(ctx_.get());
             }
-            if (status != 1) {
-                return status;
+            // No cells, though there should be: windowed layers have fewer.
+            if (status != 1 || !cache_->give_way()) {
+                return status == 1 && running() <= 1 ? no_cells : status;
             }
-            // No free cells. Idle sessions give theirs up, the one that was used longest ago first.
-            Session * idle = nullptr;
-            for (const auto & session : resident_sessions_) {
-                const bool in_use = !session || std::any_of(active_.begin(), active_.end(), [&](const GenerationPtr & g) { return g->session == session; });
-                if (!in_use && (!idle || session->last_used < idle->last_used)) {
-                    idle = session.get();
-                }
-            }
-            if (!idle) {
-                return status;
-            }
-            evict(*idle);
         }
     } catch (const std::exception & e) {
         // Vulkan reports a lost device, or memory that ran out in the middle, this way. What the context holds is
@@ -210,7 +151,6 @@ int32_t Context::decode() {
 
 void Context::after_decode(Clock::duration took) {
     const Clock::time_point now = Clock::now();
-    step_number_++;
     last_step_ = took;
     uint64_t sequences = 0, prefilled = 0, decoded = 0;
     for (const GenerationPtr & g : active_) {
@@ -219,23 +159,18 @@ void Context::after_decode(Clock::duration took) {
         }
         sequences++;
         Session & session = *g->session;
-        session.last_used = step_number_;
         if (g->state == Generation::State::prefill) {
             prefilled += g->batch_tokens;
-            session.cached.insert(session.cached.end(), g->prompt.begin() + static_cast<std::ptrdiff_t>(g->position),
-                                  g->prompt.begin() + static_cast<std::ptrdiff_t>(g->position + g->batch_tokens));
+            cache_->append(session, PrefixTree::Tokens(g->feed).subspan(g->position, g->batch_tokens));
             g->position += g->batch_tokens;
-            Event progress{.kind = Event::Kind::progress};
-            progress.done = static_cast<uint32_t>(g->position);
-            progress.total = g->usage.prompt;
-            progress.cached = g->usage.cached;
-            g->ring.push(std::move(progress));
-            woke_ = true;
+            if (g->position == g->checkpoint_at || g->position + g->wants_token() == g->feed.size()) {
+                cache_->checkpoint(session);
+            }
         } else {
             decoded += g->batch_tokens;
-            session.cached.push_back(g->next);
+            cache_->append(session, {&g->next, 1});
         }
-        session.n_tokens = static_cast<uint32_t>(session.cached.size());
+        session.n_tokens = static_cast<uint32_t>(session.tokens.size());
     }
     if (prefilled >= static_cast<uint64_t>(smallest_chunk) && decoded == 0) {
         const double rate = static_cast<double>(prefilled) / std::max(milliseconds(took), 0.001);
@@ -249,6 +184,15 @@ void Context::after_decode(Clock::duration took) {
         stats_.prefill_tokens += prefilled;
         stats_.decode_tokens += decoded;
         stats_.narrow_steps += prefilled == 0 && governor_.narrow();
+        stats_.last_batch = prefilled + decoded;
+    }
+    for (const GenerationPtr & g : active_) {
+        if (g->batch_tokens > 0 && g->state == Generation::State::prefill) {
+            report_progress(*g);
+            if (g->position == g->feed.size() && !g->wants_token()) {
+                fed(*g);
+            }
+        }
     }
     if (prefilled == 0) {
         governor_.record(took, static_cast<int32_t>(sequences), now);
@@ -263,6 +207,30 @@ void Context::after_decode(Clock::duration took) {
             fail(*g, Error{ErrorCode::internal, std::string("sampling failed: ") + e.what()});
         }
     }
+}
+
+void Context::report_progress(Generation & g) {
+    Event progress{.kind = Event::Kind::progress};
+    progress.done = static_cast<uint32_t>(std::min(g.position, g.prompt.size()));
+    progress.total = g.usage.prompt;
+    progress.cached = g.usage.cached;
+    // Those who prefill beside it get their share of the rate.
+    const auto beside = std::ranges::count_if(active_, [](const GenerationPtr & other) { return other->state == Generation::State::prefill; });
+    if (prefill_tokens_per_ms_ > 0.0) {
+        progress.remaining_ms = static_cast<double>(g.feed.size() - g.position) / prefill_tokens_per_ms_ * static_cast<double>(std::max<std::ptrdiff_t>(1, beside));
+    }
+    g.ring.push(std::move(progress));
+    woke_ = true;
+}
+
+/// Everything that it had to feed is in cells, and no token is wanted: it goes on where it was interrupted, or was after the
+/// cells alone.
+void Context::fed(Generation & g) {
+    if (g.work == Work::capture) {
+        capture_now(g);
+        return;
+    }
+    g.state = Generation::State::decode;
 }
 
 void Context::take_token(Generation & g, Clock::time_point now) {
@@ -307,7 +275,7 @@ void Context::take_token(Generation & g, Clock::time_point now) {
         finish(g, FinishReason::stop);
     } else if (g.request.max_tokens > 0 && g.usage.generated >= static_cast<uint32_t>(g.request.max_tokens)) {
         finish(g, FinishReason::length);
-    } else if (g.session->cached.size() >= context_) {
+    } else if (g.session->tokens.size() >= context_) {
         finish(g, FinishReason::length);
     } else if (g.pipeline->due(now, last_step_) && g.pipeline->flush(g.ring, now, false)) {
         woke_ = true;
@@ -319,16 +287,13 @@ void Context::take_token(Generation & g, Clock::time_point now) {
 void Context::undo_batch() {
     for (const GenerationPtr & g : active_) {
         if (g->batch_tokens > 0) {
-            Session & session = *g->session;
-            const size_t before = session.cached.size();
-            session.cached.push_back(-1); // so that rewind() sees something to remove
-            rewind(session, before);
-            session.n_tokens = static_cast<uint32_t>(session.cached.size());
+            cache_->repair(*g->session);
+            g->session->n_tokens = static_cast<uint32_t>(g->session->tokens.size());
         }
     }
 }
 
-void Context::fail_batch(const std::string & why) {
+void Context::fail_batch(int32_t status) {
     if (!poisoned_) {
         undo_batch();
     }
@@ -336,7 +301,7 @@ void Context::fail_batch(const std::string & why) {
         if (poisoned_) {
             fail(*g, Error{ErrorCode::device_lost, "the device failed during a decode; load the model again"});
         } else if (g->batch_tokens > 0) {
-            fail(*g, Error{ErrorCode::internal, why});
+            fail(*g, status == no_cells ? no_room_error() : Error{ErrorCode::internal, "llama_decode returned " + std::to_string(status)});
         }
     }
 }

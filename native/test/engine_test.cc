@@ -18,11 +18,12 @@ namespace {
 
 const char * model_path = "models/tern-5m-tq2_0.gguf";
 
-std::unique_ptr<Engine> load(uint32_t context, uint32_t sequences) {
+std::unique_ptr<Engine> load(uint32_t context, uint32_t sequences, int32_t spare = -1) {
     EngineOptions options;
     options.model.path = model_path;
     options.context.context = context;
     options.context.sequences = sequences;
+    options.context.spare = spare;
     const std::atomic<bool> cancel{false};
     auto engine = Engine::load(options, {}, cancel);
     if (!engine) {
@@ -62,7 +63,7 @@ GenerateRequest request(const std::string & text, int32_t max_tokens) {
 }
 
 void greedy_is_repeatable_and_cached() {
-    const auto engine = load(512, 1);
+    const auto engine = load(512, 1, 0);
     Context & context = *engine->context;
     const uint64_t a = context.open_session();
     const Outcome first = wait(context, *context.generate(a, request("Once upon a time", 40)));
@@ -71,7 +72,7 @@ void greedy_is_repeatable_and_cached() {
     const Outcome again = wait(context, *context.generate(a, request("Once upon a time", 40)));
     CHECK(again.text == first.text);
     CHECK(again.last.usage.cached == again.last.usage.prompt - 1);
-    const uint64_t b = context.open_session(); // one sequence: the idle session gives way
+    const uint64_t b = context.open_session(); // one sequence id: the idle session gives way
     CHECK(wait(context, *context.generate(b, request("Once upon a time", 40))).text == first.text);
     CHECK(context.stats().resident_sequences == 1);
 }

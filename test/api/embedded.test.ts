@@ -101,7 +101,7 @@ describe('text', () => {
   test('a prompt longer than the context says both counts', async () => {
     const session = await model.session();
     const error: unknown = await session.complete('fox '.repeat(3000)).catch((e: unknown) => e);
-    expect(isTernionError(error, 'ERR_CONTEXT_FULL') && error.details).toMatchObject({ context: 1024 });
+    expect(isTernionError(error, 'ERR_CONTEXT_FULL') && error.details).toMatchObject({ requested: 3004, used: 0, available: 1024 });
     await session.dispose();
   });
 

@@ -1,0 +1,188 @@
+// Making a context: what is asked for is checked before anything is allocated, and refused with figures rather than made smaller.
+#include "context.h"
+
+#include "fingerprint.h"
+#include "log.h"
+
+#include <../src/llama-context.h> // whether attention was fused, which decides how values lie
+#include <../src/llama-model.h>   // sizes of heads
+#include <../src/llama-ext.h>     // llama_get_memory_breakdown
+
+#include <build-info.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
+namespace ternion {
+namespace {
+
+/// What the words of this build's state mean; to be raised when a patch changes it.
+constexpr const char * state_version = "1";
+
+} // namespace
+
+Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, const ContextOptions & options) {
+    std::unique_ptr<Context> context(new Context(std::move(model), options));
+    if (auto ok = context->init(); !ok) {
+        return ok.error();
+    }
+    return context;
+}
+
+Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
+
+Result<bool> Context::init() {
+    for (const auto step : {&Context::check_options, &Context::make_context, &Context::make_cache}) {
+        if (auto ok = (this->*step)(); !ok) {
+            return ok.error();
+        }
+    }
+    read_placement();
+    publish();
+    thread_ = std::thread([this] { run(); });
+    return true;
+}
+
+Result<bool> Context::check_options() {
+    if (options_.threads <= 0) {
+        options_.threads = default_threads();
+    }
+    context_ = options_.context > 0 ? options_.context : static_cast<uint32_t>(model_->info().trained_context);
+    const uint64_t cells = options_.kv_tokens > 0 ? options_.kv_tokens : uint64_t{context_} * options_.sequences;
+    const uint32_t most = static_cast<uint32_t>(llama_max_parallel_sequences()) - KvCache::own_ids;
+    if (context_ == 0 || options_.sequences == 0 || options_.sequences > most || cells > INT32_MAX) {
+        return Error{ErrorCode::invalid_arg,
+                     "context " + std::to_string(context_) + " with " + std::to_string(options_.sequences) + " sequences is impossible: 1 to " +
+                         std::to_string(most) + " sequences, at most 2^31 cells"};
+    }
+    if (cells < context_) {
+        return Error{ErrorCode::invalid_arg,
+                     "kvTokens is " + std::to_string(cells) + ", but one conversation may have " + std::to_string(context_) +
+                         " tokens (context); give it at least as many"};
+    }
+    options_.kv_tokens = static_cast<uint32_t>(cells);
+    // An id costs nothing by itself, but layers with a window or a state keep as many of those as there are ids.
+    const bool costly = model_->info().recurrent || model_->info().hybrid || llama_model_n_swa(model_->handle()) > 0;
+    const uint32_t spare = options_.spare >= 0 ? static_cast<uint32_t>(options_.spare) : costly ? options_.sequences : most;
+    options_.spare = static_cast<int32_t>(std::min(spare, most - options_.sequences));
+    return check_kv_types();
+}
+
+// As llama.cpp and ggml would refuse them, some by ending the process.
+Result<bool> Context::check_kv_types() const {
+    const auto refuse = [&](const std::string & why) {
+        return Error{ErrorCode::model_unsupported,
+                     std::string("a KV cache of ") + ggml_type_name(options_.kv_k) + " keys and " + ggml_type_name(options_.kv_v) + " values: " + why,
+                     {{"k", std::string(ggml_type_name(options_.kv_k))}, {"v", std::string(ggml_type_name(options_.kv_v))}}};
+    };
+    const llama_model * model = model_->handle();
+    for (const bool key : {true, false}) {
+        const ggml_type type = key ? options_.kv_k : options_.kv_v;
+        for (uint32_t layer = 0; ggml_is_quantized(type) && layer < model->hparams.n_layer(); ++layer) {
+            const uint32_t size = key ? model->hparams.n_embd_head_k(layer) : model->hparams.n_embd_head_v(layer);
+            if (size % ggml_blck_size(type) != 0) {
+                return refuse(std::string("heads of ") + std::to_string(size) + " elements are no whole number of " + ggml_type_name(type) +
+                              " blocks of " + std::to_string(ggml_blck_size(type)) + "; take f16 there");
+            }
+        }
+    }
+    if (options_.kv_k != options_.kv_v && (model->hparams.is_mla() || model->arch == LLM_ARCH_DEEPSEEK4)) {
+        return refuse("this architecture keeps both in one; give them the same type");
+    }
+    if (ggml_is_quantized(options_.kv_v) && model->arch == LLM_ARCH_GROK) {
+        return refuse("quantised values need fused attention, which this architecture cannot use; take f16");
+    }
+    return true;
+}
+
+Result<bool> Context::make_context() {
+    const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, options_.kv_tokens));
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = options_.kv_tokens;
+    params.n_batch = static_cast<uint32_t>(ubatch); // never more than one ubatch per call: see design §3
+    params.n_ubatch = static_cast<uint32_t>(ubatch);
+    params.n_seq_max = options_.sequences + static_cast<uint32_t>(options_.spare) + KvCache::own_ids;
+    params.n_outputs_max = std::min(options_.sequences, static_cast<uint32_t>(ubatch)); // one row of logits each
+    params.n_threads = params.n_threads_batch = options_.threads;
+    params.type_k = options_.kv_k;
+    params.type_v = options_.kv_v;
+    params.kv_unified = true;
+    params.no_perf = true;
+    params.swa_full = false;
+    params.abort_callback = [](void * user) { return static_cast<Context *>(user)->abort_requested(); };
+    params.abort_callback_data = this;
+
+    lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads);
+    LogCapture capture;
+    std::string thrown;
+    try {
+        const auto registry = registry_in_use();
+        ctx_.reset(llama_init_from_model(model_->handle(), params));
+    } catch (const std::exception & e) {
+        thrown = e.what();
+    }
+    if (!ctx_) {
+        const std::string why = capture.text(thrown.empty() ? "llama.cpp gave no reason" : thrown);
+        const bool memory = why.find("alloc") != std::string::npos;
+        return Error{memory ? ErrorCode::out_of_memory : ErrorCode::model_unsupported,
+                     "no context of " + std::to_string(options_.kv_tokens) + " cells: " + why,
+                     {{"context", static_cast<double>(context_)},
+                      {"sequences", static_cast<double>(options_.sequences)},
+                      {"kvTokens", static_cast<double>(options_.kv_tokens)}}};
+    }
+    batch_.allocate(ubatch);
+    governor_ = ThreadGovernor(model_->on_gpu() ? 1 : options_.threads);
+    return true;
+}
+
+Result<bool> Context::make_cache() {
+    KvCache::Options options;
+    options.cells = options_.kv_tokens;
+    options.ids = options_.sequences + static_cast<uint32_t>(options_.spare);
+    options.checkpoint_bytes = options_.checkpoint_bytes;
+    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx_.get())) {
+        options.cell_bytes += bytes.context;
+    }
+    options.cell_bytes /= options.cells;
+    const char * rotation = std::getenv("LLAMA_ATTN_ROT_DISABLE"); // read by llama.cpp: quantised keys are rotated unless it is set
+    options.settings = {
+        {"model", options_.fingerprint},
+        {"architecture", model_->info().architecture},
+        {"kv.k", ggml_type_name(options_.kv_k)},
+        {"kv.v", ggml_type_name(options_.kv_v)},
+        {"attention.fused", ctx_->get_cparams().flash_attn ? "yes" : "no"},
+        {"attention.rotation", rotation && std::atoi(rotation) != 0 ? "no" : "yes"},
+        {"build", std::string(llama_build_info()) + " state " + state_version},
+    };
+    std::unique_ptr<CacheFolder> folder;
+    if (options_.disk_bytes > 0) {
+        // One for each kind of state: what is in it under other settings is stale, and removed.
+        const std::string folder_name = options_.disk_folder + "/" + options_.fingerprint + "-" + ggml_type_name(options_.kv_k) + "-" + ggml_type_name(options_.kv_v);
+        auto opened = CacheFolder::open(folder_name, options.settings);
+        if (!opened) {
+            return opened.error();
+        }
+        folder = std::move(*opened);
+    }
+    store_ = std::make_unique<StateStore>(StateStore::Budget{options_.ram_bytes, options_.disk_bytes}, std::move(folder),
+                                          [this](std::function<void()> task) { post(std::move(task)); });
+    cache_ = std::make_unique<KvCache>(KvMemory(ctx_.get()), std::move(options), *store_);
+    return true;
+}
+
+void Context::read_placement() {
+    std::map<std::string, DevicePlacement> by_device;
+    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx_.get())) {
+        DevicePlacement & place = by_device[device_id_of(type)];
+        place.weight_bytes += bytes.model;
+        place.kv_bytes += bytes.context;
+        place.compute_bytes += bytes.compute;
+    }
+    for (auto & [device, place] : by_device) {
+        place.device = device;
+        placement_.push_back(place);
+    }
+}
+
+} // namespace ternion
