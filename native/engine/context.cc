@@ -211,6 +211,10 @@ void Context::trim_cache(std::function<void()> done) {
     work_.notify_one();
 }
 
+void Context::look(std::function<void(const KvCache &)> at) {
+    post([this, at = std::move(at)] { at(*cache_); });
+}
+
 void Context::post(std::function<void()> command) {
     std::lock_guard lock(mutex_);
     if (!stopped_) {

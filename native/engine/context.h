@@ -44,7 +44,9 @@ class Context {
     Result<uint64_t> capture(uint64_t session, std::string conversation, std::function<void(Result<SnapshotPtr>)> done);
     /// Puts a snapshot in place of what the session is; it stays what it was if that fails: state_mismatch.
     Result<uint64_t> adopt(uint64_t session, SnapshotPtr snapshot, std::function<void(Result<SnapshotPtr>)> done);
-    /// Gives up cells that only wait to be of use to others.
+    /// Runs on the engine thread between two steps.
+    void look(std::function<void(const KvCache &)> at);
+    /// Gives up cells and checkpoints that only wait to be of use to others.
     void trim_cache(std::function<void()> done);
     std::vector<Event> drain(uint64_t generation);
     void cancel(uint64_t generation);

@@ -189,6 +189,8 @@ void KvCache::trim() {
             vacate(*session);
         }
     }
+    checkpoints_.clear();
+    counts_.checkpoints = counts_.checkpoint_bytes = 0;
 }
 
 void KvCache::fork(Session & parent, const SessionPtr & child) {
@@ -291,12 +293,16 @@ KvCache::Adopted KvCache::adopt(const SessionPtr & session, const Snapshot & sna
             return Adopted::no_room;
         }
     }
-    if (!tokens.empty() && !memory_.restore(scratch(), snapshot.state, false)) {
-        return Adopted::refused;
-    }
-    if (session->sequence < 0 && !claim(session)) {
-        memory_.clear(scratch());
+    // Whoever gives way passes through the scratch sequence: the id is claimed before that is filled.
+    const bool homeless = session->sequence < 0;
+    if (homeless && !claim(session)) {
         return Adopted::no_room;
+    }
+    if (!tokens.empty() && !memory_.restore(scratch(), snapshot.state, false)) {
+        if (homeless) {
+            vacate(*session);
+        }
+        return Adopted::refused;
     }
     // The cells of a beginning that somebody has already are given back.
     memory_.clear(session->sequence);

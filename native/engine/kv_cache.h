@@ -80,7 +80,7 @@ class KvCache {
     bool make_room(size_t cells, const Session * spared = nullptr);
     /// Makes one give way, whatever the room: for when llama.cpp finds none.
     bool give_way(const Session * spared = nullptr);
-    /// Drops what only waits to be of use: retained prefixes.
+    /// Drops what only waits to be of use: retained prefixes, checkpoints.
     void trim();
 
     size_t free_cells() const { return options_.cells - static_cast<size_t>(tree_.tokens()); }

@@ -1,0 +1,423 @@
+// Random operations on sessions against the plainest model of them: a list of tokens, prefilled anew for every check.
+//
+//   sessions_test [MODEL [DEVICE [KV TYPE [OPERATIONS [SEED [KERNELS]]]]]]
+//
+// Decoded in batches of another shape, sums round differently: where the reference's two best candidates are closer than 1e-3, or
+// it answers that way itself when it is fed in other batches, either is right. Such ties are counted: one in a thousand, no more.
+// Kernels that round activations to 8 bits make more of rounding, so weights are f16 or multiplied by the float32 reference.
+#include "check.h"
+
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <future>
+#include <random>
+#include <string>
+#include <thread>
+
+using namespace ternion;
+
+namespace {
+
+using Tokens = std::vector<llama_token>;
+namespace fs = std::filesystem;
+
+// Texts of the kind that the models know: what comes next is seldom a toss-up.
+const char * stories[] = {
+    "Once upon a time, a tiny fox named Ella lived in a tall tower. She was so curious that she looked under every stone. One day, Ella found a big "
+    "basket of mushrooms. Ella did not want to share it with anyone. Then Anna the cat knocked at the door. \"I am so hungry,\" said Anna.",
+    "Once upon a time, there was a tiny cat named Juno who lived in a town. She was so shy that she often hid behind a tree. At first Juno wanted to "
+    "say no, but Anna looked so sad. \"There is enough for two,\" said Juno with a smile. And they lived happily ever after.",
+    "Once upon a time, a tiny boy named Finn lived in a garden. He was so shy that he often hid behind a tree. One day, Finn found a big basket of "
+    "apples. Finn wanted to eat it all alone. If you give, you will get something back.",
+};
+
+struct Setup {
+    std::string model = "models/tern-5m-f16.gguf";
+    std::string device = "cpu";
+    std::string kv = "f16";
+    std::string kernels = {}; // empty: the fastest
+    int operations = 400;
+    uint32_t seed = 1;
+};
+
+ggml_type kv_type(const std::string & name) {
+    for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+        if (const char * known = ggml_type_name(static_cast<ggml_type>(i)); known && name == known) {
+            return static_cast<ggml_type>(i);
+        }
+    }
+    std::fprintf(stderr, "no such KV type: %s\n", name.c_str());
+    std::exit(2);
+}
+
+std::unique_ptr<Engine> load(const Setup & setup, ContextOptions context) {
+    EngineOptions options;
+    options.model.path = setup.model;
+    options.model.kernels = setup.kernels;
+    if (setup.device != "cpu") {
+        options.model.devices = {setup.device};
+    }
+    options.context = std::move(context);
+    options.context.kv_k = options.context.kv_v = kv_type(setup.kv);
+    const std::atomic<bool> cancel{false};
+    auto engine = Engine::load(options, {}, cancel);
+    if (!engine) {
+        std::fprintf(stderr, "%s\n", engine.error().message.c_str());
+        std::exit(2);
+    }
+    return std::move(*engine);
+}
+
+struct Answer {
+    Tokens tokens;
+    std::vector<double> gaps; // between the two best log probabilities
+    Event last{.kind = Event::Kind::error};
+};
+
+Answer wait(Context & context, uint64_t id) {
+    Answer answer;
+    for (int i = 0; i < 1'200'000; ++i) {
+        for (Event & event : context.drain(id)) {
+            for (const LogprobEntry & entry : event.logprobs) {
+                answer.tokens.push_back(entry.logprobs.chosen.token);
+                answer.gaps.push_back(entry.logprobs.top[0].logprob - entry.logprobs.top[1].logprob);
+            }
+            if (event.kind == Event::Kind::finish || event.kind == Event::Kind::error) {
+                answer.last = std::move(event);
+                return answer;
+            }
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    CHECK(!"a generation did not end");
+    std::exit(1);
+}
+
+GenerateRequest request(Tokens tokens, int32_t max_tokens) {
+    GenerateRequest r;
+    r.tokens = std::move(tokens);
+    r.max_tokens = max_tokens;
+    r.sampling.temperature = 0.0f;
+    r.sampling.ignore_eos = true;
+    r.n_logprobs = 2;
+    return r;
+}
+
+template <typename T, typename Start>
+Result<T> wait_for(Start start) {
+    auto promise = std::make_shared<std::promise<Result<T>>>();
+    auto future = promise->get_future();
+    auto started = start([promise](Result<T> result) { promise->set_value(std::move(result)); });
+    if (!started) {
+        return started.error();
+    }
+    return future.get();
+}
+
+class Walk {
+  public:
+    Walk(const Setup & setup, const fs::path & folder) : setup_(setup), random_(setup.seed), folder_(folder) {
+        ContextOptions plain;
+        plain.context = plain.kv_tokens = context_tokens;
+        reference_ = load(setup, plain);
+        // Room for two or three of up to a dozen sessions, so that every tier is used all the time.
+        ContextOptions tight;
+        tight.context = context_tokens;
+        tight.sequences = 3;
+        tight.spare = 3;
+        tight.kv_tokens = 2 * context_tokens;
+        tight.checkpoint_bytes = 4 << 20;
+        const uint64_t conversation = reference_->context->cache_stats().cell_bytes * context_tokens;
+        tight.ram_bytes = 2 * conversation;
+        tight.disk_bytes = 3 * conversation;
+        tight.disk_folder = folder.string();
+        tested_ = load(setup, tight);
+        for (size_t i = 0; i < std::size(roots_); ++i) {
+            roots_[i] = *tested_->model->tokenize(stories[i], true, true);
+        }
+    }
+
+    void run() {
+        for (int i = 0; i < setup_.operations && failures == 0; ++i) {
+            step();
+            CHECK(consistent());
+            const CacheStats stats = tested_->context->cache_stats();
+            CHECK(stats.ram_bytes <= stats.ram_budget && stats.disk_bytes <= stats.disk_budget && stats.used_cells <= stats.cells);
+        }
+        const CacheStats stats = tested_->context->cache_stats();
+        const Stats steps = tested_->context->stats();
+        std::printf("%s %s %s: %zu tokens compared, %zu ties; hits %llu, evictions %llu, restores %llu, dropped %llu, preemptions %llu, shared cells seen %llu\n",
+                    setup_.model.c_str(), setup_.device.c_str(), setup_.kv.c_str(), compared_, ties_, static_cast<unsigned long long>(stats.hits),
+                    static_cast<unsigned long long>(stats.evictions), static_cast<unsigned long long>(stats.restores),
+                    static_cast<unsigned long long>(stats.dropped), static_cast<unsigned long long>(steps.preemptions),
+                    static_cast<unsigned long long>(most_shared_));
+        CHECK(ties_ * 1000 <= compared_ + 1000); // of a short walk: one
+        CHECK(setup_.operations < 300 || (stats.evictions > 0 && stats.restores > 0 && most_shared_ > 0));
+        CHECK(stats.disk_errors == 0);
+        ends_empty();
+    }
+
+  private:
+    static constexpr uint32_t context_tokens = 256;
+    struct Chat {
+        uint64_t id;
+        Tokens tokens;
+    };
+    struct Kept {
+        SnapshotPtr snapshot;
+        Tokens tokens;
+    };
+
+    uint32_t below(size_t n) { return static_cast<uint32_t>(random_() % n); }
+
+    void step() {
+        Context & context = *tested_->context;
+        if (chats_.empty() || (chats_.size() < 10 && below(12) == 0)) {
+            chats_.push_back({context.open_session(below(8) == 0), {}});
+            return;
+        }
+        Chat & chat = chats_[below(chats_.size())];
+        switch (below(16)) {
+            case 0:
+                if (chats_.size() < 12) {
+                    const auto fork = context.fork_session(chat.id);
+                    CHECK(bool(fork));
+                    Tokens tokens = chat.tokens;
+                    chats_.push_back({*fork, std::move(tokens)});
+                }
+                break;
+            case 1: {
+                const auto gone = chats_.begin() + static_cast<std::ptrdiff_t>(&chat - chats_.data());
+                std::promise<void> closed;
+                context.close_session(chat.id, [&] { closed.set_value(); });
+                closed.get_future().get();
+                chats_.erase(gone);
+                break;
+            }
+            case 2:
+                capture(chat);
+                break;
+            case 3:
+                if (!kept_.empty()) {
+                    adopt(chat, kept_[below(kept_.size())]);
+                }
+                break;
+            case 4:
+                abort(chat);
+                break;
+            case 5:
+                if (below(4) == 0) {
+                    std::promise<void> done;
+                    context.trim_cache([&] { done.set_value(); });
+                    done.get_future().get();
+                }
+                break;
+            default:
+                generate();
+        }
+        most_shared_ = std::max(most_shared_, context.cache_stats().shared_cells);
+    }
+
+    /// The chat's tokens up to somewhere, and some more.
+    Tokens prompt_of(const Chat & chat) {
+        Tokens tokens = chat.tokens;
+        if (tokens.empty() || below(8) == 0) {
+            const Tokens & root = roots_[below(std::size(roots_))];
+            tokens.assign(root.begin(), root.begin() + 1 + below(root.size()));
+        } else if (below(3) == 0) {
+            tokens.resize(1 + below(tokens.size()));
+        }
+        const size_t more = below(24);
+        const Tokens & root = roots_[below(std::size(roots_))];
+        for (size_t i = 0, at = below(root.size()); i < more; ++i) {
+            tokens.push_back(root[(at + i) % root.size()]);
+        }
+        tokens.resize(std::min<size_t>(tokens.size(), context_tokens - 20));
+        return tokens;
+    }
+
+    /// One to four chats at a time, of random priority.
+    void generate() {
+        struct Started {
+            size_t chat;
+            uint64_t id;
+            Tokens prompt;
+        };
+        std::vector<Started> started;
+        const size_t first = below(chats_.size()), n = std::min<size_t>(chats_.size(), 1 + below(4));
+        for (size_t i = 0; i < n; ++i) {
+            const size_t which = (first + i) % chats_.size();
+            Tokens prompt = prompt_of(chats_[which]);
+            GenerateRequest r = request(prompt, 1 + static_cast<int32_t>(below(10)));
+            r.priority = static_cast<int32_t>(below(3));
+            const auto id = tested_->context->generate(chats_[which].id, r);
+            CHECK(bool(id));
+            started.push_back({which, *id, std::move(prompt)});
+        }
+        for (const Started & each : started) {
+            const Answer answer = wait(*tested_->context, each.id);
+            if (answer.last.kind == Event::Kind::error && answer.last.error.code == ErrorCode::out_of_memory) {
+                chats_[each.chat].tokens.clear(); // pinned sessions may fill the pool
+                continue;
+            }
+            CHECK(answer.last.kind == Event::Kind::finish);
+            compare(each.prompt, answer);
+            chats_[each.chat].tokens = each.prompt;
+            chats_[each.chat].tokens.insert(chats_[each.chat].tokens.end(), answer.tokens.begin(), answer.tokens.end());
+        }
+    }
+
+    /// The first `warm` tokens are prefilled by themselves, then the rest, by a session that nobody shares anything with.
+    Answer reference(const Tokens & prompt, size_t n, size_t warm) {
+        Context & context = *reference_->context;
+        const uint64_t session = context.open_session();
+        if (warm > 0) {
+            wait(context, *context.generate(session, request({prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(warm)}, 0)));
+        }
+        const Answer answer = wait(context, *context.generate(session, request(prompt, static_cast<int32_t>(n))));
+        CHECK(answer.last.usage.cached <= warm);
+        std::promise<void> closed, trimmed;
+        context.close_session(session, [&] { closed.set_value(); });
+        closed.get_future().get();
+        context.trim_cache([&] { trimmed.set_value(); });
+        trimmed.get_future().get();
+        return answer;
+    }
+
+    void compare(const Tokens & prompt, const Answer & answer) {
+        const size_t n = answer.tokens.size();
+        const Answer right = reference(prompt, n, 0);
+        const size_t same = static_cast<size_t>(std::ranges::mismatch(answer.tokens, right.tokens).in1 - answer.tokens.begin());
+        compared_ += std::min(n, same + 1); // from the first difference on they are different texts
+        if (same == n) {
+            return;
+        }
+        ties_++;
+        bool tie = right.gaps[same] < 1e-3;
+        // Where the plain reference itself answers this way when its prompt is cut into other batches, it is rounding, too.
+        for (const size_t warm : {prompt.size() - 1, prompt.size() / 2, prompt.size() * 3 / 4}) {
+            tie = tie || (warm > 0 && reference(prompt, n, warm).tokens[same] == answer.tokens[same]);
+        }
+        if (!tie) {
+            std::fprintf(stderr, "token %zu behind %zu: %d instead of %d, which is ahead by %g (here %g)\n", same, prompt.size(), answer.tokens[same],
+                         right.tokens[same], right.gaps[same], answer.gaps[same]);
+            CHECK(!"another token than the reference's");
+        }
+    }
+
+    void abort(Chat & chat) {
+        const Tokens prompt = prompt_of(chat);
+        const auto id = tested_->context->generate(chat.id, request(prompt, -1));
+        CHECK(bool(id));
+        std::this_thread::sleep_for(std::chrono::microseconds(below(3000)));
+        tested_->context->cancel(*id);
+        wait(*tested_->context, *id);
+        chat.tokens = prompt;
+    }
+
+    void capture(Chat & chat) {
+        auto snapshot = wait_for<SnapshotPtr>([&](auto done) { return tested_->context->capture(chat.id, "{}", std::move(done)); });
+        if (!snapshot) {
+            CHECK(snapshot.error().code == ErrorCode::out_of_memory);
+            return;
+        }
+        Bytes bytes = Bytes::of(encoded_bytes(**snapshot, (*snapshot)->state.size));
+        encode(**snapshot, bytes.data.get());
+        auto again = decode(bytes.data.get(), bytes.size);
+        CHECK(bool(again));
+        Tokens tokens = (*snapshot)->tokens;
+        kept_.push_back({std::make_shared<const Snapshot>(std::move(*again)), std::move(tokens)});
+        if (kept_.size() > 5) {
+            kept_.erase(kept_.begin() + below(kept_.size()));
+        }
+    }
+
+    void adopt(Chat & chat, const Kept & kept) {
+        auto done = wait_for<SnapshotPtr>([&](auto d) { return tested_->context->adopt(chat.id, kept.snapshot, std::move(d)); });
+        if (!done) {
+            CHECK(done.error().code == ErrorCode::out_of_memory);
+            return;
+        }
+        chat.tokens = kept.tokens;
+        CHECK(tested_->context->session_tokens(chat.id) == kept.tokens.size());
+    }
+
+    bool consistent() {
+        std::promise<bool> answer;
+        tested_->context->look([&](const KvCache & cache) { answer.set_value(cache.consistent()); });
+        return answer.get_future().get();
+    }
+
+    void ends_empty() {
+        for (const Chat & chat : chats_) {
+            std::promise<void> closed;
+            tested_->context->close_session(chat.id, [&] { closed.set_value(); });
+            closed.get_future().get();
+        }
+        std::promise<void> trimmed;
+        tested_->context->trim_cache([&] { trimmed.set_value(); });
+        trimmed.get_future().get();
+        CHECK(consistent());
+        CacheStats stats = tested_->context->cache_stats();
+        for (int i = 0; i < 5000 && stats.writing_bytes > 0; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            std::promise<void> again;
+            tested_->context->trim_cache([&] { again.set_value(); });
+            again.get_future().get();
+            stats = tested_->context->cache_stats();
+        }
+        CHECK(stats.used_cells == 0 && stats.used_ids == 0 && stats.sessions == 0 && stats.nodes.empty());
+        CHECK(stats.ram_bytes == 0 && stats.disk_bytes == 0 && stats.writing_bytes == 0 && stats.checkpoint_bytes == 0);
+        tested_.reset();
+        size_t files = 0;
+        for (const auto & entry : fs::recursive_directory_iterator(folder_)) {
+            files += entry.is_regular_file() && entry.path().filename() != "lock";
+        }
+        CHECK(files == 0);
+    }
+
+    const Setup setup_;
+    std::mt19937 random_;
+    const fs::path folder_;
+    std::unique_ptr<Engine> reference_, tested_;
+    Tokens roots_[3];
+    std::vector<Chat> chats_;
+    std::vector<Kept> kept_;
+    size_t compared_ = 0, ties_ = 0;
+    uint64_t most_shared_ = 0;
+};
+
+void walk(const Setup & setup) {
+    const fs::path folder = fs::temp_directory_path() / ("ternion-sessions-" + std::to_string(std::random_device{}()));
+    Walk(setup, folder).run();
+    fs::remove_all(folder);
+}
+
+} // namespace
+
+int main(int argc, char ** argv) {
+    if (argc > 1) {
+        Setup setup;
+        setup.model = argv[1];
+        setup.device = argc > 2 ? argv[2] : setup.device;
+        setup.kv = argc > 3 ? argv[3] : setup.kv;
+        setup.operations = argc > 4 ? std::atoi(argv[4]) : setup.operations;
+        setup.seed = argc > 5 ? static_cast<uint32_t>(std::atoi(argv[5])) : setup.seed;
+        setup.kernels = argc > 6 ? argv[6] : "";
+        walk(setup);
+        return finish_tests();
+    }
+    for (const char * model : {"models/tern-5m-f16.gguf", "models/tern-moe-6m-f16.gguf", "models/tern-hybrid-random.gguf"}) {
+        walk({.model = model});
+    }
+    walk({.model = "models/tern-hybrid-random.gguf", .kv = "q8_0"});
+    for (const char * model : {"models/tern-5m-tq2_0.gguf", "models/tern-moe-6m-tq2_0.gguf"}) {
+        walk({.model = model, .kv = "q8_0", .kernels = "float32", .operations = 100});
+    }
+    return finish_tests();
+}
