@@ -117,7 +117,7 @@ export class Session implements AsyncDisposable {
       if (kept === undefined) return full;
       messages = read.messages('onFull', kept);
       const id = restart({ messages: toNativeMessages(messages), reserve, shift: onFull === 'shift' });
-      return { id, dropped: all.filter((message) => !messages.includes(message)) };
+      return { id, dropped: all.filter((message) => !kept.includes(message)) };
     });
   }
 
