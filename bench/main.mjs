@@ -3,6 +3,7 @@
 //
 //   npm run bench -- [--model S] [--model M] [--model embedded] [--tests LIST] [--rounds N] [--no-peers]
 //                    [--llama-bench PATH] [--compare FILE] [--output FILE]
+//   npm run bench -- sessions …                  see sessions.mjs
 //
 // Ratios count; bare figures are this machine's, today. Close other work while it runs: it takes about half an hour.
 
@@ -12,6 +13,7 @@ import { parseArgs } from 'node:util';
 
 import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
+import { benchSessions } from './sessions.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
 import { verdicts } from './targets.mjs';
 import { checkText, completionMemory } from './upstream.mjs';
@@ -26,7 +28,9 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-await main(async (args) => {
+await main(async ([part, ...rest]) => (part === 'sessions' ? benchSessions(rest) : benchModels(part === undefined ? [] : [part, ...rest])));
+
+async function benchModels(args) {
   const { values } = parseArgs({
     args,
     options: {
@@ -95,7 +99,7 @@ await main(async (args) => {
   const picture = values.output.replace(/\.json$/, '.svg');
   if (pictures.length > 0) writeFileSync(picture, chart(pictures, note));
   console.log(`written to ${relative(process.cwd(), values.output)}${pictures.length > 0 ? ` and ${basename(picture)}` : ''}`);
-});
+}
 
 function readOld(path) {
   const old = JSON.parse(readFileSync(path, 'utf8'));

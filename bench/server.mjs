@@ -88,7 +88,7 @@ async function complete(port, prompt, slot, tokens) {
  * Posts `body`; resolves at the end of the answer. A connection each: the server drops idle ones, which a thread that
  * is blocked by another sample would learn too late.
  */
-function post(port, path, body, onEvent) {
+export function post(port, path, body, onEvent = () => {}) {
   return new Promise((resolve, reject) => {
     const options = { host: HOST, port, path, method: 'POST', agent: false, headers: { 'content-type': 'application/json' } };
     const call = request(options, (answer) => {
@@ -110,7 +110,7 @@ function post(port, path, body, onEvent) {
 }
 
 /** Starts the program. `explain` adds the end of its log to an error. */
-async function start(args) {
+export async function start(args) {
   const child = spawn(join(BIN, 'llama-server'), args.map(String), { stdio: ['ignore', 'pipe', 'pipe'] });
   const log = [];
   const explain = (error) => new Error([error.message, ...log].join('\n'), { cause: error });

@@ -22,15 +22,16 @@ std::vector<T> typed_array(napi_env env, napi_value value, napi_typedarray_type 
     return length == 0 ? std::vector<T>() : std::vector<T>(first, first + length);
 }
 
-napi_value typed_array(napi_env env, napi_typedarray_type type, const void * values, size_t n) {
+template <typename T>
+napi_value typed_array(napi_env env, napi_typedarray_type type, const T * values, size_t n) {
     void * data = nullptr;
     napi_value buffer = nullptr;
     napi_value array = nullptr;
-    if (napi_create_arraybuffer(env, n * 4, &data, &buffer) != napi_ok) {
+    if (napi_create_arraybuffer(env, n * sizeof(T), &data, &buffer) != napi_ok) {
         return nullptr;
     }
     if (n > 0) {
-        std::memcpy(data, values, n * 4);
+        std::memcpy(data, values, n * sizeof(T));
     }
     napi_create_typedarray(env, type, n, buffer, 0, &array);
     return array;
