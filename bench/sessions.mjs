@@ -295,7 +295,11 @@ async function walk({ lib, path, rounds, count, peers }) {
   const plainTurn = turnOf(restored);
   try {
     await server.fill();
-    const byServer = (way) => async (round) => (await walkOver(numbers, (i, hand) => server.turn(way, i, texts[i] + question(round), TURN_TOKENS, hand).then((done) => done.prefilled))).ms;
+    const byServer = (way) => async (round) => {
+      const { ms, prefilled: some } = await walkOver(numbers, (i, hand) => server.turn(way, i, texts[i] + question(round), TURN_TOKENS, hand).then((done) => done.prefilled));
+      facts.serverPrefilledPerTurn = { ...facts.serverPrefilledPerTurn, [way]: some / count };
+      return ms;
+    };
     const total = await inTurn(Math.min(rounds, 3), {
       ours: async (round) => (await walkOver(numbers, turn(round))).ms,
       "ours with llama.cpp's kernels": async (round) => (await walkOver(numbers, plainTurn(round))).ms,

@@ -1,5 +1,7 @@
 #include "context.h"
 
+#include "log.h"
+
 #include <algorithm>
 
 namespace ternion {
@@ -278,8 +280,14 @@ void Context::run() {
         retire_cancelled();
         close_sessions();
         if (!poisoned_) {
-            step();
-        } else {
+            try {
+                step();
+            } catch (const std::exception & e) { // moving state touches the device as decoding does
+                poisoned_ = true;
+                log_line(LogLevel::error, std::string("moving state failed: ") + e.what());
+            }
+        }
+        if (poisoned_) {
             fail_batch(0);
         }
         std::erase_if(active_, [](const GenerationPtr & g) { return g->state == Generation::State::done; });

@@ -20,6 +20,24 @@ namespace {
 /// What the words of this build's state mean; to be raised when a patch changes it.
 constexpr const char * state_version = "1";
 
+/// Asks the device about the attention of one token over 256 cells.
+bool fuses_attention(ggml_backend_dev_t device, const llama_model & model, ggml_type k, ggml_type v) {
+    uint32_t layer = 0;
+    while (layer + 1 < model.hparams.n_layer() && model.hparams.n_head_kv(layer) == 0) { // recurrent ones have none
+        layer++;
+    }
+    const int64_t heads = model.hparams.n_head(layer), kv_heads = model.hparams.n_head_kv(layer);
+    if (kv_heads == 0) {
+        return true;
+    }
+    const std::unique_ptr<ggml_context, decltype(&ggml_free)> graph(ggml_init({16 * ggml_tensor_overhead(), nullptr, true}), ggml_free);
+    ggml_context * g = graph.get();
+    const int64_t k_size = model.hparams.n_embd_head_k(layer), v_size = model.hparams.n_embd_head_v(layer);
+    ggml_tensor * attention = ggml_flash_attn_ext(g, ggml_new_tensor_4d(g, GGML_TYPE_F32, k_size, 1, heads, 1), ggml_new_tensor_4d(g, k, k_size, 256, kv_heads, 1),
+                                                  ggml_new_tensor_4d(g, v, v_size, 256, kv_heads, 1), ggml_new_tensor_4d(g, GGML_TYPE_F16, 256, 1, 1, 1), 1.0f, 0.0f, 0.0f);
+    return ggml_backend_dev_supports_op(device, attention);
+}
+
 } // namespace
 
 Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, const ContextOptions & options) {
@@ -90,8 +108,18 @@ Result<bool> Context::check_kv_types() const {
     if (options_.kv_k != options_.kv_v && (model->hparams.is_mla() || model->arch == LLM_ARCH_DEEPSEEK4)) {
         return refuse("this architecture keeps both in one; give them the same type");
     }
-    if (ggml_is_quantized(options_.kv_v) && model->arch == LLM_ARCH_GROK) {
+    if (!ggml_is_quantized(options_.kv_v)) {
+        return true;
+    }
+    if (model->arch == LLM_ARCH_GROK) {
         return refuse("quantised values need fused attention, which this architecture cannot use; take f16");
+    }
+    // llama.cpp takes it for granted then, and a device without it would leave attention to the CPU without a word.
+    for (int32_t i = 0; i < llama_model_n_devices(model); ++i) {
+        ggml_backend_dev_t device = llama_model_get_device(model, i);
+        if (!fuses_attention(device, *model, options_.kv_k, options_.kv_v)) {
+            return refuse(std::string(ggml_backend_dev_description(device)) + " has no fused attention for them; take other types, f16 at least for values");
+        }
     }
     return true;
 }

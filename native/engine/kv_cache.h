@@ -70,7 +70,7 @@ class KvCache {
     void checkpoint(Session & session);
     bool needs_checkpoints() const { return memory_.kind() != KvKind::full; }
 
-    /// The session's state. Null: it could not be read from the device.
+    /// The session's state. Null: there is no memory for it.
     std::shared_ptr<Snapshot> capture(Session & session);
     /// The session becomes what the snapshot is; it stays what it was if there is no room (false) or the state is refused.
     enum class Adopted { done, no_room, refused };

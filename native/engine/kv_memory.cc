@@ -1,6 +1,7 @@
 #include "kv_memory.h"
 
 #include <algorithm>
+#include <new>
 
 namespace ternion {
 namespace {
@@ -45,9 +46,16 @@ void KvMemory::close_gap(llama_seq_id sequence, size_t begin, size_t end) {
     llama_memory_seq_add(memory_, sequence, position(end), -1, position(begin) - position(end));
 }
 
+// Upstream reads and writes tensors in destructors, where a lost device would end the process: it is to show before.
 Bytes KvMemory::capture(llama_seq_id sequence, bool partial) const {
+    llama_synchronize(context_);
     const llama_state_seq_flags flags = partial ? LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY : LLAMA_STATE_SEQ_FLAGS_NONE;
-    Bytes bytes = Bytes::of(llama_state_seq_get_size_ext(context_, sequence, flags));
+    Bytes bytes;
+    try {
+        bytes = Bytes::of(llama_state_seq_get_size_ext(context_, sequence, flags));
+    } catch (const std::bad_alloc &) {
+        return {};
+    }
     if (bytes.size > 0 && llama_state_seq_get_data_ext(context_, bytes.data.get(), bytes.size, sequence, flags) != bytes.size) {
         return {};
     }
@@ -55,6 +63,7 @@ Bytes KvMemory::capture(llama_seq_id sequence, bool partial) const {
 }
 
 bool KvMemory::restore(llama_seq_id sequence, const Bytes & bytes, bool partial) {
+    llama_synchronize(context_);
     const llama_state_seq_flags flags = partial ? LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY : LLAMA_STATE_SEQ_FLAGS_NONE;
     if (bytes.size > 0 && llama_state_seq_set_data_ext(context_, bytes.data.get(), bytes.size, sequence, flags) == bytes.size) {
         return true;

@@ -41,7 +41,8 @@ class KvMemory {
     /// Removes [begin, end) and moves [end, ...) to begin.
     void close_gap(llama_seq_id sequence, size_t begin, size_t end);
 
-    /// All that the sequence holds as bytes; `partial`: without the cells that every position has (for checkpoints). Empty: failed.
+    /// All that the sequence holds as bytes; `partial`: without the cells that every position has (for checkpoints). Empty: there is
+    /// no memory for them. Throws if the device is lost, as restore() does.
     Bytes capture(llama_seq_id sequence, bool partial) const;
     /// Replaces what the sequence holds by captured bytes. False: they do not fit, and the sequence holds nothing (of that part).
     bool restore(llama_seq_id sequence, const Bytes & bytes, bool partial);

@@ -195,7 +195,7 @@ void Context::yield_last() {
 void Context::capture_now(Generation & g) {
     const std::shared_ptr<Snapshot> snapshot = cache_->capture(*g.session);
     if (!snapshot) {
-        fail(g, Error{ErrorCode::internal, "the session's state could not be read from the device"});
+        fail(g, Error{ErrorCode::out_of_memory, "there is no memory for a copy of the session's state"});
         return;
     }
     const Spelling & spelled = g.session->spelled;
