@@ -91,6 +91,7 @@ void KvCache::evict(Session & session, bool keep_state) {
 void KvCache::store_tail(Session & session) {
     const size_t end = session.tokens.size();
     size_t begin = std::min(tree_.shared(session.sequence), end);
+    begin = begin < least_stored_tokens ? 0 : begin; // a piece behind a beginning too short to be stored would have nothing to go on from
     forget_stored(session, end);
     const bool whole = session.stored.size() >= most_pieces;
     for (const auto & entry : session.stored) {
