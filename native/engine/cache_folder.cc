@@ -119,6 +119,10 @@ std::vector<CacheFolder::Found> CacheFolder::sweep(const std::string & slot, con
 
 /// Puts all that is left of dead processes into our slot.
 void CacheFolder::collect(const std::string & folder, const std::vector<Setting> & settings) {
+    std::error_code ended;
+    for (fs::directory_iterator it(path(), ended), end; !ended && it != end; it.increment(ended)) {
+        taken_.insert(it->path().filename().string().substr(0, name_digits));
+    }
     std::vector<Found> all = sweep(path(), settings);
     for (const fs::path & slot : listed(folder, fs::file_type::directory)) {
         if (!is_slot(slot.filename().string()) || slot.filename() == fs::path(path()).filename()) {
@@ -152,10 +156,9 @@ std::vector<CacheFolder::Entry> CacheFolder::take_entries() {
 
 std::string CacheFolder::new_name() {
     char name[name_digits + 1];
-    std::error_code failed;
     do {
         std::snprintf(name, sizeof(name), "%016llx", static_cast<unsigned long long>(next_name_++));
-    } while (fs::exists(fs::symlink_status(file(name), failed)));
+    } while (taken_.contains(name));
     return name;
 }
 

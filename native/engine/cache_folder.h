@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,7 +31,7 @@ class CacheFolder {
 
     /// What was found by open(); oldest use first, as far as the clock can be trusted.
     std::vector<Entry> take_entries();
-    /// Unique in the folder.
+    /// Unique in the folder. Any thread, one at a time: the disk is not asked.
     std::string new_name();
     /// Whole and synced, or absent. io.
     Result<bool> write(const std::string & name, const Snapshot & snapshot);
@@ -51,6 +52,7 @@ class CacheFolder {
 
     FolderLock lock_;
     std::vector<Entry> entries_;
+    std::set<std::string> taken_; // names that stood in the slot when it was taken
     uint64_t next_name_ = 0;
 };
 

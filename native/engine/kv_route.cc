@@ -130,7 +130,10 @@ KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wan
     }
     start_from(session, way, wanted);
     for (const auto & [entry, end] : way.stored) {
-        if (!store_.state(entry) || !add_stored(*session, entry, end, wanted)) {
+        if (!add_stored(*session, entry, end, wanted)) {
+            if (memory_.kind() != KvKind::full) { // its window or recurrent state is that of some other place
+                cut(*session, 0);
+            }
             break;
         }
     }
@@ -189,15 +192,15 @@ void KvCache::trim_cells(Session & session, size_t keep) {
     }
 }
 
-// False: there is no room, or llama.cpp refuses the state; the session then holds what it can go on from.
+// False: it gave way meanwhile, there is no room, or llama.cpp refuses it.
 bool KvCache::add_stored(Session & session, const StateStore::EntryPtr & entry, size_t end, PrefixTree::Tokens wanted) {
     const bool full = memory_.kind() == KvKind::full;
     const std::shared_ptr<const Snapshot> snapshot = store_.state(entry);
+    if (!snapshot || snapshot->first > session.tokens.size()) {
+        return false;
+    }
     const size_t from = full ? session.tokens.size() : std::min(session.tokens.size(), static_cast<size_t>(snapshot->first));
     if (!make_room(snapshot->tokens.size() - snapshot->first, &session) || !memory_.restore(scratch(), snapshot->state, false)) {
-        if (!full) {
-            cut(session, 0);
-        }
         return false;
     }
     if (!full) {
@@ -212,6 +215,9 @@ bool KvCache::add_stored(Session & session, const StateStore::EntryPtr & entry, 
     if (std::ranges::find(session.stored, entry) == session.stored.end()) {
         store_.hold(entry);
         session.stored.push_back(entry);
+    }
+    if (end == entry->tokens.size()) {
+        store_.claim(entry);
     }
     counts_.restores++;
     counts_.restored_bytes += snapshot->state.size;

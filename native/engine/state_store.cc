@@ -27,6 +27,14 @@ StateStore::StateStore(Budget budget, std::unique_ptr<CacheFolder> folder, std::
     make_disk_room(0);
 }
 
+// Who waits may hold what it waits for, and is not told any more.
+StateStore::~StateStore() {
+    stop();
+    for (const auto & [number, entry] : entries_) {
+        entry->waiting.clear();
+    }
+}
+
 void StateStore::add(const EntryPtr & entry) {
     entry->number = next_number_++;
     entry->used = ++clock_;
@@ -80,12 +88,11 @@ StateStore::EntryPtr StateStore::put(Snapshot snapshot) {
 
 void StateStore::hold(const EntryPtr & entry) {
     entry->holders++;
-    entry->found = false;
     entry->used = ++clock_;
 }
 
 void StateStore::release(const EntryPtr & entry) {
-    if (--entry->holders == 0 && entry->where != Where::gone) {
+    if (--entry->holders == 0 && entry->where != Where::gone && !entry->found) {
         drop(entry);
     }
 }
@@ -117,12 +124,11 @@ void StateStore::drop(const EntryPtr & entry) {
 }
 
 bool StateStore::make_disk_room(uint64_t bytes) {
+    if (counts_.writing_bytes + bytes > budget_.disk_bytes) { // those cannot give way yet, and nobody shall in vain
+        return false;
+    }
     while (counts_.disk_bytes + bytes > budget_.disk_bytes) {
-        const EntryPtr entry = oldest(Where::disk);
-        if (!entry) {
-            return false;
-        }
-        drop(entry);
+        drop(oldest(Where::disk));
     }
     return true;
 }

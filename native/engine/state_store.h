@@ -17,8 +17,8 @@
 namespace ternion {
 
 /// Engine thread, except its construction. Files are read, written and removed on a thread of its own: nothing here waits for a
-/// disk. An entry lives as long as somebody holds it, and no longer than there is room: what is used longest ago goes first,
-/// from memory to disk, from disk altogether.
+/// disk. An entry lives as long as somebody holds it, one of an earlier process until somebody has claimed it and let it go, and
+/// neither longer than there is room: what is used longest ago goes first, from memory to disk, from disk altogether.
 class StateStore {
   public:
     struct Budget {
@@ -44,20 +44,22 @@ class StateStore {
         std::vector<std::function<void()>> waiting;
         uint64_t used = 0;
         int holders = 0;
-        bool found = false; // by an earlier process; nobody holds it yet
+        bool found = false; // of an earlier process, and not claimed yet
     };
     using EntryPtr = std::shared_ptr<Entry>;
     using Task = std::function<void()>;
 
     /// `folder` is null without a disk budget. `post` runs a task on the engine thread, or drops it if that has ended.
     StateStore(Budget budget, std::unique_ptr<CacheFolder> folder, std::function<void(Task)> post);
-    ~StateStore() { stop(); }
+    ~StateStore();
 
     /// Whether a tier is large enough for state of about this size.
     bool takes(uint64_t bytes) const { return bytes <= budget_.ram_bytes || bytes <= budget_.disk_bytes; }
     /// Keeps it, held once; null if no tier takes it.
     EntryPtr put(Snapshot snapshot);
     void hold(const EntryPtr & entry);
+    /// All of it is its holder's: a conversation of an earlier process goes on.
+    void claim(const EntryPtr & entry) { entry->found = false; }
     void release(const EntryPtr & entry);
 
     struct Match {
