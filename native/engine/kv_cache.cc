@@ -100,7 +100,11 @@ void KvCache::store_tail(Session & session) {
     if (memory_.window() > 0) { // the window reaches back into what others hold, and may forget
         begin = std::min(begin, end - std::min(end, memory_.window() + 1));
     }
-    if (session.shifted_from < end || end - begin < least_stored_tokens || !store_.takes((end - begin) * options_.cell_bytes)) {
+    if (session.shifted_from < end || end - begin < least_stored_tokens) {
+        return;
+    }
+    if (!store_.takes((end - begin) * options_.cell_bytes)) {
+        store_.refuse();
         return;
     }
     Snapshot snapshot;

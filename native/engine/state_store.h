@@ -55,6 +55,8 @@ class StateStore {
 
     /// Whether a tier is large enough for state of about this size.
     bool takes(uint64_t bytes) const { return bytes <= budget_.ram_bytes || bytes <= budget_.disk_bytes; }
+    /// Counts state as dropped that was not worth being read from the device.
+    void refuse() { counts_.dropped++; }
     /// Keeps it, held once; null if no tier takes it.
     EntryPtr put(Snapshot snapshot);
     void hold(const EntryPtr & entry);

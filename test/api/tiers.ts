@@ -2,7 +2,7 @@
 // the child process that walks.
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -87,7 +87,7 @@ export interface StateFile {
 
 /** All files of state below a folder, those that go away meanwhile left out. */
 export function stateFiles(folder: string): StateFile[] {
-  return readdirSync(folder, { recursive: true })
+  return (existsSync(folder) ? readdirSync(folder, { recursive: true }) : [])
     .map((name) => join(folder, String(name)))
     .filter((path) => path.includes('.ternion-state'))
     .flatMap((path) => {
@@ -98,19 +98,25 @@ export function stateFiles(folder: string): StateFile[] {
 
 export const totalBytes = (files: readonly StateFile[]): number => files.reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** As docs/snapshot.md has it. */
-export function headOf(path: string): { first: number; tokens: readonly number[] } {
-  const bytes = readFileSync(path);
-  let at = 80;
-  for (let left = bytes.readUInt32LE(52); left > 0; --left) at += 8 + bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4);
-  const count = Number(bytes.readBigUInt64LE(56));
-  return { first: bytes.readUInt32LE(48), tokens: Array.from({ length: count }, (_, i) => bytes.readInt32LE(at + 4 * i)) };
+export interface Head {
+  readonly first: number;
+  readonly tokens: readonly number[];
 }
 
-/** How many of the prompt's tokens can be had from the files: pieces that go on where others end. */
-export function reachOf(files: readonly StateFile[], prompt: Int32Array): number {
-  const pieces = files.map(({ path }) => {
-    const { first, tokens } = headOf(path);
+/** As docs/snapshot.md has them. */
+export function headsOf(files: readonly StateFile[]): Head[] {
+  return files.map(({ path }) => {
+    const bytes = readFileSync(path);
+    let at = 80;
+    for (let left = bytes.readUInt32LE(52); left > 0; --left) at += 8 + bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4);
+    const count = Number(bytes.readBigUInt64LE(56));
+    return { first: bytes.readUInt32LE(48), tokens: Array.from({ length: count }, (_, i) => bytes.readInt32LE(at + 4 * i)) };
+  });
+}
+
+/** How many of the prompt's tokens can be had from state: pieces that go on where others end. */
+export function reachOf(heads: readonly Head[], prompt: Int32Array): number {
+  const pieces = heads.map(({ first, tokens }) => {
     const differs = tokens.findIndex((token, i) => token !== prompt[i]);
     return { first, agreed: differs < 0 ? tokens.length : differs };
   });
