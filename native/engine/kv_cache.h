@@ -105,6 +105,7 @@ class KvCache {
     void start_from(const SessionPtr & session, const Route & route, PrefixTree::Tokens wanted);
     bool add_stored(Session & session, const StateStore::EntryPtr & entry, size_t end, PrefixTree::Tokens wanted);
     void trim_cells(Session & session, size_t keep);
+    size_t most_room(const Session & session) const;
     bool claim(const SessionPtr & session);
     void vacate(Session & session);
     SessionPtr victim(const Session * spared) const;

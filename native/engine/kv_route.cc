@@ -78,7 +78,8 @@ KvCache::Route KvCache::route(const Session & session, PrefixTree::Tokens wanted
         for (const auto & match : candidates) {
             const size_t gain = std::min(match.length, limit) - std::min({match.length, limit, longer.reach});
             const size_t best_gain = next ? std::min(next->length, limit) - longer.reach : (full ? least_restored_tokens - 1 : 0);
-            next = match.entry->first <= longer.reach && gain > best_gain ? &match : next;
+            const bool fits = match.entry->tokens.size() - match.entry->first <= options_.cells; // it comes back whole
+            next = fits && match.entry->first <= longer.reach && gain > best_gain ? &match : next;
         }
         if (!next) {
             break;
@@ -100,12 +101,28 @@ size_t KvCache::at_hand(const SessionPtr & session, PrefixTree::Tokens wanted) c
     return route(*session, wanted, wanted.size()).reach;
 }
 
+/// Cells that are free once everybody has given way who may; those of `session` itself are counted as free.
+size_t KvCache::most_room(const Session & session) const {
+    size_t taken = 0;
+    for (const PrefixTree::Node & node : tree_.nodes()) {
+        const bool stays = std::ranges::any_of(node.holders, [&](PrefixTree::Holder holder) {
+            const Session & other = *residents_[static_cast<size_t>(holder)];
+            return &other != &session && (other.working || other.pinned);
+        });
+        taken += stays ? node.length : 0;
+    }
+    return options_.cells - std::min<size_t>(options_.cells, taken);
+}
+
 KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wanted, size_t limit, const std::function<void()> & again) {
     session->last_used = ++clock_;
     Route way = route(*session, wanted, limit);
     bool missing = false;
     for (const auto & [entry, end] : way.stored) {
         if (!store_.state(entry)) {
+            if (!missing && wanted.size() - way.cells > most_room(*session)) {
+                return {.placed = Placed::no_room}; // else it would be read at every step until there is
+            }
             store_.fetch(entry, again);
             missing = true;
         }

@@ -2,12 +2,27 @@
 import { expect } from 'vitest';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Snapshot, loadModel } from '../../dist/index.js';
-import { Folder, headsOf, messagesAt, modelPath, random, reachOf, stateFiles, surely, totalBytes, walk } from './tiers.js';
+import { Folder, canPreload, headsOf, messagesAt, modelPath, preload, random, reachOf, stateFiles, surely, totalBytes, walk } from './tiers.js';
 
 const diskBytes = 6_000_000; // six conversations of eight: some are dropped, too
 
+// What is written comes in halves with some time between, so that many a kill finds a file that is not whole.
+const halves = `
+#include <stdio.h>
+#include <unistd.h>
+size_t fwrite(const void * data, size_t size, size_t n, FILE * file) {
+    if (size * n < 100000) return NEXT(fwrite)(data, size, n, file);
+    const size_t half = n * size / 2;
+    if (NEXT(fwrite)(data, 1, half, file) != half) return 0;
+    usleep(4000);
+    return NEXT(fwrite)((const char *) data + half, 1, n * size - half, file) == n * size - half ? n : 0;
+}
+`;
+
 export async function killAndLook(kills: number, seed: number): Promise<void> {
   using folder = new Folder();
+  using tools = new Folder();
+  const env = canPreload ? preload(tools.path, halves) : {};
   const conversations = await surely(8, 4);
   const at = conversations.map(() => 0);
   const next = random(seed);
@@ -48,10 +63,11 @@ export async function killAndLook(kills: number, seed: number): Promise<void> {
       } else {
         expect(line.errors).toBe(0);
       }
-    });
+    }, env);
     expect(ended).toBe(last ? 0 : 'SIGKILL');
   }
   console.log(`${kills} kills: ${turns} turns, ${found} whole files found, ${unfinished} unfinished; ${fromDisk} first turns went on from disk`);
+  if (canPreload) expect(unfinished).toBeGreaterThan(kills / 12);
   expect(turns).toBeGreaterThan(kills);
   expect(found).toBeGreaterThan(kills);
   expect(fromDisk).toBeGreaterThan(kills / 4);

@@ -1,20 +1,16 @@
 // A disk that takes a second for each file: a library in front of the C library's makes it so for files of state.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Folder } from './tiers.js';
+import { Folder, canPreload, preload } from './tiers.js';
 
 // On Linux every path that leads to a file of state, and every fsync, sleeps; the names are those that glibc's headers make of the calls.
 const slow = `
-#define _GNU_SOURCE
-#include <dlfcn.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <stdio.h>
 #include <unistd.h>
 static void wait_for(const char * path) { if (!path || strstr(path, ".ternion-state")) usleep(1000000); }
-#define NEXT(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 int fsync(int fd) { wait_for(0); return NEXT(fsync)(fd); }
 FILE * fopen(const char * path, const char * mode) { wait_for(path); return NEXT(fopen)(path, mode); }
 FILE * fopen64(const char * path, const char * mode) { wait_for(path); return NEXT(fopen64)(path, mode); }
@@ -26,15 +22,9 @@ int stat(const char * path, struct stat * out) { wait_for(path); return NEXT(sta
 int lstat64(const char * path, struct stat64 * out) { wait_for(path); return NEXT(lstat64)(path, out); }
 int stat64(const char * path, struct stat64 * out) { wait_for(path); return NEXT(stat64)(path, out); }
 `;
-const compiler = process.platform === 'linux' && spawnSync('cc', ['--version']).status === 0;
-
-test.skipIf(!compiler)('decoding never waits for the disk (needs Linux and a C compiler)', () => {
+test.skipIf(!canPreload)('decoding never waits for the disk (needs Linux and a C compiler)', () => {
   using folder = new Folder();
-  const source = join(folder.path, 'slow.c');
-  const library = join(folder.path, 'slow.so');
-  writeFileSync(source, slow);
-  execFileSync('cc', ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl']);
-  const said = execFileSync(process.execPath, ['test/api/tiers-slow.mjs', join(folder.path, 'state')], { env: { ...process.env, LD_PRELOAD: library } });
+  const said = execFileSync(process.execPath, ['test/api/tiers-slow.mjs', join(folder.path, 'state')], { env: { ...process.env, ...preload(folder.path, slow) } });
   const { writing, restores, tokens, longest, waited } = JSON.parse(said.toString()) as Record<string, number>;
   expect(writing).toBeGreaterThan(0); // it was slow, indeed
   expect(restores).toBeGreaterThan(0);

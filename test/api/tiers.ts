@@ -1,6 +1,6 @@
 // What the tests of the tiers share: conversations whose every token is no toss-up, folders of evicted state seen from outside, and
 // the child process that walks.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -158,6 +158,17 @@ export function walk(options: WalkOptions, lines: (line: WalkLine, child: ChildP
       resolve(code ?? signal);
     });
   });
+}
+
+/** Whether {@link preload} works here. */
+export const canPreload = process.platform === 'linux' && spawnSync('cc', ['--version']).status === 0;
+
+/** The environment of a process in which these functions of C stand before those of the C library. */
+export function preload(folder: string, code: string): Record<string, string> {
+  const [source, library] = [join(folder, 'before.c'), join(folder, 'before.so')];
+  writeFileSync(source, `#define _GNU_SOURCE\n#include <dlfcn.h>\n#define NEXT(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))\n${code}`);
+  execFileSync('cc', ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl']);
+  return { LD_PRELOAD: library };
 }
 
 /** Numbers in [0, 1), the same for the same seed. */
