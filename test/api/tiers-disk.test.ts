@@ -123,7 +123,7 @@ describe('a disk that takes nothing', () => {
     using folder = new Folder();
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro,size=1m', 'tmpfs', folder.path]);
     try {
-      await expect(load({ diskDir: folder.path, diskBytes: 1_000_000 })).rejects.toMatchObject({ code: 'ERR_IO', details: { path: expect.stringContaining(folder.path) } });
+      await expect(load({ diskDir: folder.path, diskBytes: 1_000_000 })).rejects.toMatchObject({ code: 'ERR_IO', details: { path: expect.stringContaining(folder.path) as unknown } });
     } finally {
       execFileSync('umount', ['-l', folder.path]);
     }
@@ -133,7 +133,7 @@ describe('a disk that takes nothing', () => {
     using folder = new Folder();
     const file = join(folder.path, 'file');
     writeFileSync(file, '');
-    await expect(load({ diskDir: join(file, 'state'), diskBytes: 1_000_000 })).rejects.toMatchObject({ code: 'ERR_IO', details: { path: expect.stringContaining(file) } });
+    await expect(load({ diskDir: join(file, 'state'), diskBytes: 1_000_000 })).rejects.toMatchObject({ code: 'ERR_IO', details: { path: expect.stringContaining(file) as unknown } });
     await (await loadModel(modelPath, { devices: ['cpu'], context: 256, cache: { diskDir: join(file, 'state') } })).dispose(); // not asked for
   });
 });
