@@ -79,6 +79,7 @@ struct Generation {
     std::vector<llama_token> feed; // what cells have to hold: the prompt, and after an interruption what was answered so far
     size_t position = 0;           // tokens of `feed` that they hold
     size_t checkpoint_at = 0;      // position at which others are known to part: prefilled up to there, then remembered
+    size_t rejoin_at = 0;          // position at which stored state goes on: prefilled up to there, then placed again
     bool admitted = false;         // once
     llama_token next = -1;         // chosen, not decoded yet
     int32_t row = -1;          // its logits in the running batch

@@ -43,6 +43,7 @@ class KvCache {
         Placed placed;
         size_t cached = 0; // the session's cells hold so many of the tokens
         size_t agreed = 0; // somebody's cells held so many, whether or not one can go on from there
+        size_t rejoin = 0; // stored state goes on at this position: once prefilled so far, place() brings that; 0: there is none
     };
     /// Makes the session resident with as much of the beginning of `wanted` as is at hand, at most `limit`. `waiting`: state is
     /// being read from disk, `again` is run on the engine thread when that is over. `no_room`: too much is working or pinned.
@@ -102,6 +103,7 @@ class KvCache {
     struct Route; // kv_route.cc: where the beginning of a prompt is to come from
 
     Route route(const Session & session, PrefixTree::Tokens wanted, size_t limit) const;
+    size_t rejoin(const Route & route, PrefixTree::Tokens wanted, size_t limit) const;
     void start_from(const SessionPtr & session, const Route & route, PrefixTree::Tokens wanted);
     bool add_stored(Session & session, const StateStore::EntryPtr & entry, size_t end, PrefixTree::Tokens wanted);
     void trim_cells(Session & session, size_t keep);

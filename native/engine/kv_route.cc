@@ -97,6 +97,21 @@ KvCache::Route KvCache::route(const Session & session, PrefixTree::Tokens wanted
     return longer;
 }
 
+/// Where stored state goes on whose beginning is nowhere any more: it was others', who have gone. Only where it brings more than it
+/// takes to get there.
+size_t KvCache::rejoin(const Route & way, PrefixTree::Tokens wanted, size_t limit) const {
+    size_t best = 0, best_end = 0;
+    for (const auto & [entry, length] : store_.match(wanted)) {
+        const size_t first = entry->first, end = std::min(length, limit);
+        const bool right = memory_.kind() == KvKind::full || end == entry->tokens.size();
+        if (right && first > way.reach && end > best_end && end - first >= std::max(least_restored_tokens, first - way.reach)) {
+            best = first;
+            best_end = end;
+        }
+    }
+    return best;
+}
+
 size_t KvCache::at_hand(const SessionPtr & session, PrefixTree::Tokens wanted) const {
     return route(*session, wanted, wanted.size()).reach;
 }
@@ -157,10 +172,13 @@ KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wan
     for (const auto & [entry, end] : way.stored) {
         store_.cool(entry);
     }
-    forget_stored(*session, session->tokens.size());
+    const size_t rejoined = rejoin(way, wanted, limit);
+    if (rejoined == 0) {
+        forget_stored(*session, session->tokens.size());
+    }
     counts_.hits += !session->tokens.empty();
     counts_.hit_tokens += session->tokens.size();
-    return {Placed::ready, session->tokens.size(), way.agreed};
+    return {Placed::ready, session->tokens.size(), way.agreed, rejoined};
 }
 
 void KvCache::start_from(const SessionPtr & session, const Route & way, PrefixTree::Tokens wanted) {

@@ -138,9 +138,13 @@ size_t Context::headroom(const Generation & g) const {
 
 void Context::begin(Generation & g, const KvCache::Place & place) {
     const Clock::time_point now = Clock::now();
+    if (g.admitted && g.answer.empty() && place.cached > g.position) { // stored state that it rejoined
+        g.usage.cached += static_cast<uint32_t>(place.cached - g.position);
+    }
     g.position = place.cached;
     // Where a sequence parts from others, and the state there is nobody's yet, more will part.
     g.checkpoint_at = place.agreed >= place.cached + least_awaited_tokens && place.agreed < g.feed.size() ? place.agreed : 0;
+    g.rejoin_at = place.rejoin;
     if (!g.admitted) {
         g.admitted = true;
         g.prefill_start = now;

@@ -90,6 +90,7 @@ int32_t Context::feed(Generation & g, int32_t n) {
         end = g.position < end - g.wants_token() ? end - g.wants_token() : end;
         end = g.position < g.checkpoint_at ? std::min(end, g.checkpoint_at) : end;
     }
+    end = g.position < g.rejoin_at ? std::min(end, g.rejoin_at) : end;
     end = std::min(end, g.position + static_cast<size_t>(std::max(n, 0)));
     for (size_t i = g.position; i < end; ++i) {
         const bool logits = g.wants_token() && i + 1 == g.feed.size();
@@ -189,6 +190,10 @@ void Context::after_decode(Clock::duration took) {
     for (const GenerationPtr & g : active_) {
         if (g->batch_tokens > 0 && g->state == Generation::State::prefill) {
             report_progress(*g);
+            if (g->position == g->rejoin_at) {
+                g->state = Generation::State::queued; // schedule() comes before the next batch
+                g->session->working = false;
+            }
             if (g->position == g->feed.size() && !g->wants_token()) {
                 fed(*g);
             }

@@ -91,6 +91,63 @@ void sequences_share_steps() {
     CHECK(context.stats().max_sequences_in_step == 2);
 }
 
+GenerateRequest tokens_request(std::vector<llama_token> tokens, int32_t max_tokens) {
+    GenerateRequest r = request("", max_tokens);
+    r.tokens = std::move(tokens);
+    r.sampling.temperature = 0.0f;
+    r.sampling.ignore_eos = true;
+    return r;
+}
+
+// What was put away without its beginning, which others held, is of use again once that has been prefilled.
+void stored_state_is_rejoined() {
+    EngineOptions options;
+    options.model.path = model_path;
+    options.context.context = 256;
+    options.context.sequences = 1;
+    options.context.spare = 4;
+    options.context.ram_bytes = 64 << 20;
+    const std::atomic<bool> cancel{false};
+    const auto engine = std::move(*Engine::load(options, {}, cancel));
+    Context & context = *engine->context;
+    const auto text = [](size_t n, llama_token first) {
+        std::vector<llama_token> tokens(n);
+        for (size_t i = 0; i < n; ++i) {
+            tokens[i] = first + static_cast<llama_token>(i * 7 % 50);
+        }
+        return tokens;
+    };
+    const auto after = [&](std::vector<llama_token> tokens, const std::vector<llama_token> & more) {
+        tokens.insert(tokens.end(), more.begin(), more.end());
+        return tokens;
+    };
+    const auto beginning = text(80, 300);
+    const uint64_t a = context.open_session(), b = context.open_session(), c = context.open_session();
+    wait(context, *context.generate(a, tokens_request(after(beginning, text(20, 400)), 1)));
+    const auto of_b = after(beginning, text(100, 500));
+    const std::string right = wait(context, *context.generate(b, tokens_request(of_b, 8))).text;
+    wait(context, *context.generate(a, tokens_request(after(beginning, text(20, 400)), 1))); // used after b
+    CHECK(context.cache_stats().evictions == 0 && context.cache_stats().shared_cells >= 80);
+    wait(context, *context.generate(c, tokens_request(text(90, 700), 1)));
+    CHECK(context.cache_stats().evictions == 1 && context.cache_stats().ram_entries == 1); // b's own part
+    for (const uint64_t id : {a, c}) {
+        std::mutex mutex;
+        std::unique_lock lock(mutex);
+        std::condition_variable closed;
+        bool done = false;
+        context.close_session(id, [&] {
+            std::lock_guard inner(mutex);
+            done = true;
+            closed.notify_one();
+        });
+        closed.wait(lock, [&] { return done; });
+    }
+    context.trim_cache([] {});
+    const Outcome again = wait(context, *context.generate(b, tokens_request(of_b, 8)));
+    CHECK(again.text == right && again.last.usage.cached == 99); // all but the beginning and the last token
+    CHECK(context.cache_stats().restores == 1);
+}
+
 void errors_and_ends() {
     const auto engine = load(64, 1);
     Context & context = *engine->context;
@@ -180,6 +237,7 @@ int main() {
     log_install();
     greedy_is_repeatable_and_cached();
     sequences_share_steps();
+    stored_state_is_rejoined();
     errors_and_ends();
     cancel_and_stop_in_every_state();
     damaged_files();

@@ -2,12 +2,13 @@
 //
 //   sessions_test [MODEL [DEVICE [KV TYPE [OPERATIONS [SEED [KERNELS]]]]]]
 //
-// Decoded in batches of another shape, sums round differently: where the reference's two best candidates are closer than 1e-3, or
-// it answers that way itself when it is fed in other batches, either is right. Such ties are counted: one in a thousand, no more.
-// Kernels that round activations to 8 bits make more of rounding, so weights are f16 or multiplied by the float32 reference.
+// Decoded in batches of another shape, sums round differently: where the reference's two best candidates are closer than 1e-3
+// either is right. Such ties are counted: one in a thousand, no more.
+// Kernels that round activations make more of rounding: the weights are given 32 bits, with which nothing rounds them.
 #include "check.h"
 
 #include "engine/engine.h"
+#include "engine/log.h"
 
 #include <algorithm>
 #include <chrono>
@@ -41,7 +42,7 @@ struct Setup {
     std::string device = "cpu";
     std::string kv = "f16";
     std::string kernels = {}; // empty: the fastest
-    int operations = 400;
+    int operations = 300;
     uint32_t seed = 1;
 };
 
@@ -275,7 +276,7 @@ class Walk {
         }
     }
 
-    /// The first `warm` tokens are prefilled by themselves, then the rest, by a session that nobody shares anything with.
+    /// By a session that nobody shares anything with; the first `warm` tokens are prefilled by themselves.
     Answer reference(const Tokens & prompt, size_t n, size_t warm) {
         Context & context = *reference_->context;
         const uint64_t session = context.open_session();
@@ -302,10 +303,17 @@ class Walk {
         }
         ties_++;
         bool tie = right.gaps[same] < 1e-3;
-        // Where the plain reference itself answers this way when its prompt is cut into other batches, it is rounding, too.
-        for (const size_t warm : {prompt.size() - 1, prompt.size() / 2, prompt.size() * 3 / 4}) {
-            tie = tie || (warm > 0 && reference(prompt, n, warm).tokens[same] == answer.tokens[same]);
+        // Keys and values of 8 bits make more of rounding, a mixture's router still more. What the reference itself makes of other
+        // batches says how much: its prompt is cut at other places.
+        double spread = 0.0;
+        for (const size_t warm : {prompt.size() - 1, prompt.size() / 2, prompt.size() * 3 / 4, prompt.size() / 3}) {
+            if (setup_.kv != "f16" && warm > 0) {
+                const Answer cut = reference(prompt, n, warm);
+                const size_t until = static_cast<size_t>(std::ranges::mismatch(cut.tokens, right.tokens).in1 - cut.tokens.begin());
+                spread = until <= same ? right.gaps[same] : std::max(spread, std::abs(cut.gaps[same] - right.gaps[same]));
+            }
         }
+        tie = tie || right.gaps[same] < 2.0 * spread;
         if (!tie) {
             std::fprintf(stderr, "token %zu behind %zu: %d instead of %d, which is ahead by %g (here %g)\n", same, prompt.size(), answer.tokens[same],
                          right.tokens[same], right.gaps[same], answer.gaps[same]);
@@ -395,6 +403,16 @@ class Walk {
     uint64_t most_shared_ = 0;
 };
 
+/// The model with weights of 32 bits.
+std::string in_float32(const std::string & path, const fs::path & folder) {
+    const std::string copy = (folder / fs::path(path).filename()).string();
+    llama_model_quantize_params params = llama_model_quantize_default_params();
+    params.ftype = LLAMA_FTYPE_ALL_F32;
+    params.allow_requantize = true;
+    CHECK(fs::exists(copy) || llama_model_quantize(path.c_str(), copy.c_str(), &params) == 0);
+    return copy;
+}
+
 void walk(const Setup & setup) {
     const fs::path folder = fs::temp_directory_path() / ("ternion-sessions-" + std::to_string(std::random_device{}()));
     Walk(setup, folder).run();
@@ -404,6 +422,7 @@ void walk(const Setup & setup) {
 } // namespace
 
 int main(int argc, char ** argv) {
+    log_install(); // upstream's quantiser speaks
     if (argc > 1) {
         Setup setup;
         setup.model = argv[1];
@@ -415,12 +434,13 @@ int main(int argc, char ** argv) {
         walk(setup);
         return finish_tests();
     }
+    const fs::path folder = fs::temp_directory_path() / ("ternion-float32-" + std::to_string(std::random_device{}()));
+    fs::create_directory(folder);
     for (const char * model : {"models/tern-5m-f16.gguf", "models/tern-moe-6m-f16.gguf", "models/tern-hybrid-random.gguf"}) {
-        walk({.model = model});
+        for (const char * kv : {"f16", "q8_0"}) {
+            walk({.model = in_float32(model, folder), .kv = kv});
+        }
     }
-    walk({.model = "models/tern-hybrid-random.gguf", .kv = "q8_0"});
-    for (const char * model : {"models/tern-5m-tq2_0.gguf", "models/tern-moe-6m-tq2_0.gguf"}) {
-        walk({.model = model, .kv = "q8_0", .kernels = "float32", .operations = 100});
-    }
+    fs::remove_all(folder);
     return finish_tests();
 }
