@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Generation } from '../../dist/generation.js';
-import type { NativeEvent, NativeModel } from '../../dist/native.js';
+import type { NativeModel } from '../../dist/native.js';
+import type { NativeEvent } from '../../dist/native-session.js';
 
-const usage = { prompt: 3, cached: 0, generated: 2, reasoning: 0, prefillMs: 1, decodeMs: 1, firstTokenMs: 1 };
+const usage = { prompt: 3, cached: 0, generated: 2, reasoning: 0, prefillMs: 1, decodeMs: 1, firstTokenMs: 1, queueMs: 1, shifted: 0, interrupted: 0 };
 const text = (piece: string): NativeEvent => ({ type: 'text', text: piece });
 const end: NativeEvent = { type: 'finish', reason: 'stop', usage };
 
