@@ -113,7 +113,6 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
   #id: number;
   #dropped: readonly Message[] = [];
   #retry: 'possible' | 'running' | 'done' = 'possible';
-  #cancelled = false;
 
   /** @internal */
   constructor(source: Source) {
@@ -203,18 +202,19 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
   }
 
   #cancelNative(): void {
-    this.#cancelled = true;
-    if (this.#ended === undefined) this.#source.native.cancel(this.#id);
+    if (this.#ended !== undefined) return;
+    if (this.#retry === 'running') this.#end({ error: this.#aborted(undefined) }); // nothing native runs, and onFull may never answer
+    else this.#source.native.cancel(this.#id);
   }
 
   #drain(): void {
     if (this.#ended !== undefined || this.#retry === 'running') return;
     for (const event of this.#source.native.drain(this.#id)) this.#take(event);
-    const waiting = this.#waiting;
-    if (this.#chunks.length > 0 || this.#ended !== undefined) {
-      this.#waiting = [];
-      for (const resolve of waiting) resolve();
-    }
+    if (this.#chunks.length > 0) this.#resume();
+  }
+
+  #resume(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   #take(event: NativeEvent): void {
@@ -267,14 +267,13 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
     this.#retry = 'running';
     const next = (await this.#source.onFull?.(full)) ?? full;
     this.#retry = 'done';
-    if (this.#ended !== undefined) return; // the model was disposed
+    if (this.#ended !== undefined) return; // it was aborted meanwhile
     if (next instanceof TernionError) {
-      this.#end({ error: this.#cancelled ? this.#aborted(undefined) : next });
+      this.#end({ error: next });
       return;
     }
     this.#id = next.id;
     this.#dropped = next.dropped;
-    if (this.#cancelled) this.#source.native.cancel(next.id);
     this.#drain();
   }
 
@@ -295,5 +294,6 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
       return 'result' in ended ? { kind, ms, reason: ended.result.reason, usage: ended.result.usage } : { kind, ms, error: ended.error.code };
     });
     this.#settle(ended);
+    this.#resume();
   }
 }

@@ -41,9 +41,9 @@ export async function withoutOldestTurns(full: Full): Promise<readonly Message[]
   return low < turns.length ? from(low) : undefined;
 }
 
-/** @internal The messages to go on with, or undefined where the error stands. */
-export async function resolveFull(onFull: OnFull, error: TernionError, full: Omit<Full, 'requested' | 'available'>): Promise<readonly Message[] | undefined> {
-  if (onFull === 'error') return undefined;
+/** @internal The messages to go on with, unchecked if a function gave them; or null where the error stands. */
+export async function resolveFull(onFull: OnFull, error: TernionError, full: Omit<Full, 'requested' | 'available'>): Promise<readonly Message[] | null> {
+  if (onFull === 'error') return null;
   const known: Full = { ...full, requested: Number(error.details['requested']), available: Number(error.details['available']) };
-  return onFull === 'shift' ? withoutOldestTurns(known) : onFull(known);
+  return onFull === 'shift' ? ((await withoutOldestTurns(known)) ?? null) : onFull(known);
 }

@@ -114,7 +114,7 @@ export class Session implements AsyncDisposable {
       const all = messages;
       const count = async (some: readonly Message[]) => (await this.#host.count(some, reasoning)) + reserve;
       const kept = await resolveFull(onFull, full, { messages: all, count });
-      if (kept === undefined) return full;
+      if (kept === null) return full;
       messages = read.messages('onFull', kept);
       const id = restart({ messages: toNativeMessages(messages), reserve, shift: onFull === 'shift' });
       return { id, dropped: all.filter((message) => !kept.includes(message)) };
@@ -272,7 +272,10 @@ export class Session implements AsyncDisposable {
       ...(onFull && {
         onFull: async (full: TernionError) => {
           try {
-            const retry = await onFull(full, start);
+            const retry = await onFull(full, (what) => {
+              if (this.#running !== generation) throw new TernionError('ERR_ABORTED', 'the generation was aborted while onFull was asked');
+              return start(what);
+            });
             if (!(retry instanceof TernionError)) {
               this.#host.running.delete(id);
               id = retry.id;
