@@ -62,7 +62,7 @@ describe('rewind', () => {
     session.rewind(-100);
     expect(session.messages).toEqual([]);
     for (const count of [1.5, NaN, '2', undefined, null]) {
-      expect(() => session.rewind(count as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG', message: expect.stringContaining('session.rewind') }));
+      expect(() => session.rewind(count as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG', message: expect.stringContaining('session.rewind') as string }));
     }
     await session.dispose();
     expect(() => session.rewind(0)).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));

@@ -91,7 +91,7 @@ describe('files', () => {
 });
 
 describe('arguments', () => {
-  const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG' });
+  const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG' }) as Error;
   test('are refused by name', async () => {
     expect(() => Snapshot.load(5 as never)).toThrow(invalid);
     expect(() => Snapshot.deserialize('x' as never)).toThrow(invalid);
@@ -101,7 +101,7 @@ describe('arguments', () => {
     await expect(session.restore(snapshot, { sygnal: 1 } as never)).rejects.toThrow(/did you mean "signal"/);
     await expect(session.snapshot({ signal: 5 } as never)).rejects.toEqual(invalid);
     await expect(model.session({ from: {} as never })).rejects.toEqual(invalid);
-    expect(() => Reflect.construct(Snapshot, [{}])).toThrow();
+    expect(() => void Reflect.construct(Snapshot, [{}])).toThrow();
   });
 
   test('system and from exclude one another', async () => {

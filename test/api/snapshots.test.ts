@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -164,7 +164,7 @@ describe('a setting that differs is refused by name', () => {
     const error = await failure(other.session({ from: snapshot }));
     expect(error.code).toBe('ERR_STATE_MISMATCH');
     const values = {
-      model: [snapshot.fingerprint, expect.stringMatching(/^[0-9a-f]{32}$/)],
+      model: [snapshot.fingerprint, expect.stringMatching(/^[0-9a-f]{32}$/) as string],
       'kv.k': ['f16', 'q8_0'],
       'kv.v': ['f16', 'f32'],
       context: [snapshot.tokens, 32],
