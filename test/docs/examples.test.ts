@@ -7,6 +7,7 @@ const said: Readonly<Record<string, RegExp>> = {
   'batch.mjs': /^[1-9]\d* of \d+ decodes served two or more sessions$/m,
   'chat.mjs': /^What is 3 \+ 4\? 3 \+ 4 = 7 .*\n.*, [1-9]\d* of them from the cache\)$/m,
   'embed.mjs': /^(-?[01]\.\d{3} .*\n){3}$/,
+  'sessions.mjs': /^Where does .* Athens\. .*\((\d|[12]\d) tokens prefilled\)\nWhich box .* 12\. .*\n[1-9]\d+ of \d+ cells are shared\n6 messages, [1-9]\d+ tokens from the file: Rosa lives in Athens\.$/m,
   'stream.mjs': /\w{3}[^]*\(\d+ tokens, stop\)$/m,
 };
 
