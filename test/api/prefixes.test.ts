@@ -58,10 +58,10 @@ describe('a common beginning', () => {
   test('of requests at the same time is prefilled once', async () => {
     const sessions = await Promise.all(Array.from({ length: 4 }, () => model.session()));
     const before = model.stats();
-    const results = await Promise.all(sessions.map((session, i) => session.complete(`${long}Once upon a time ${i}`, { ...greedy, maxTokens: 5 })));
+    const begin = long.repeat(3); // more than one step, so that the others come in the midst of it
+    const results = await Promise.all(sessions.map((session, i) => session.complete(`${begin}Once upon a time ${i}`, { ...greedy, maxTokens: 5 })));
     const { prompt } = results[0]!.usage;
-    expect(prompt).toBeGreaterThan(240);
-    expect(results.filter(({ usage }) => usage.cached === 0)).toHaveLength(1);
+    expect(prompt).toBeGreaterThan(800);
     for (const { usage } of results.filter(({ usage }) => usage.cached > 0)) expect(usage.prompt - usage.cached).toBeLessThan(16);
     expect(model.stats().prefillTokens - before.prefillTokens).toBeLessThan(prompt + 3 * 16);
     expect(model.cache.cells.used).toBeLessThan(prompt + 4 * 24);
