@@ -276,11 +276,9 @@ export class Session implements AsyncDisposable {
               if (this.#running !== generation) throw new TernionError('ERR_ABORTED', 'the generation was aborted while onFull was asked');
               return start(what);
             });
-            if (!(retry instanceof TernionError)) {
-              this.#host.running.delete(id);
-              id = retry.id;
-              this.#host.running.set(id, generation);
-            }
+            if (retry instanceof TernionError) return retry;
+            this.#host.running.delete(id);
+            this.#host.running.set((id = retry.id), generation);
             return retry;
           } catch (failure) {
             const error = fromNative(failure);
