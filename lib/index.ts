@@ -23,6 +23,7 @@ export type { Pack, PackCacheOptions, PackFolderOptions, PackVerification, Verif
 export type { Prime, PrimeOptions } from './prime.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';
-export type { Session, SessionOptions, SnapshotOptions } from './session.js';
+export type { Session, SessionOptions } from './session.js';
 export { Snapshot } from './snapshot.js';
+export type { SnapshotOptions } from './snapshot.js';
 export type { CacheTrace, GenerateTrace, LoadTrace, PrefillTrace, StepTrace } from './trace.js';

@@ -74,6 +74,7 @@ export class Model implements AsyncDisposable {
       use: () => this.#use(),
       adopt: (session) => this.#sessions.add(session),
       forget: (session) => this.#sessions.delete(session),
+      beginning: (messages) => commonPrefix(messages, (some) => this.#tokensOf(some, true)),
       count: async (messages, reasoning) => (await this.#tokensOf(messages, reasoning)).length,
     };
     native.onWake(() => this.#wake(false));

@@ -197,7 +197,8 @@ export interface NativeSessions {
   closeSession(session: number): Promise<void>;
   /** Tokens of the session that are in the KV cache, or would be restored to it. */
   sessionTokens(session: number): number;
-  capture(session: number, conversation: string): NativeWork<NativeSnapshot>;
+  /** `only`: these tokens instead of all that the session has. */
+  capture(session: number, conversation: string, only: Int32Array | null): NativeWork<NativeSnapshot>;
   /** Rejects with ERR_STATE_MISMATCH or ERR_OUT_OF_MEMORY; the session is then what it was. */
   adopt(session: number, snapshot: NativeSnapshot): NativeWork<void>;
 

@@ -15,10 +15,11 @@ import type { CacheOptions } from './cache.js';
 import type { OnFull } from './on-full.js';
 import type { PrimeOptions } from './prime.js';
 import { Snapshot } from './snapshot.js';
+import type { SnapshotOptions } from './snapshot.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
 import type { PackCacheOptions, PackFolderOptions, VerifyPackOptions } from './packs.js';
-import type { SessionOptions, SnapshotOptions } from './session.js';
+import type { SessionOptions } from './session.js';
 import { check, refuse, unknownKeys } from './validate.js';
 
 export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };

@@ -15,6 +15,8 @@ import { abortedModel, nativeRequest } from './request.js';
 import type { Prompt } from './request.js';
 import type { Sampling } from './sampling.js';
 import { Snapshot, writeConversation } from './snapshot.js';
+import type { SnapshotOptions } from './snapshot.js';
+import { finished } from './task.js';
 import { wellFormed } from './text.js';
 
 /** Options of `model.session()`. */
@@ -31,11 +33,6 @@ export interface SessionOptions {
   readonly pinned?: boolean | undefined;
 }
 
-/** Options of `snapshot()` and `restore()`. */
-export interface SnapshotOptions {
-  readonly signal?: AbortSignal | undefined;
-}
-
 /** @internal What a session needs of its model. */
 export interface SessionHost {
   readonly native: NativeModel;
@@ -47,6 +44,8 @@ export interface SessionHost {
   forget(session: Session): void;
   /** Tokens of a prompt. */
   count(messages: readonly Message[], reasoning: boolean): Promise<number>;
+  /** What every conversation that begins with these messages begins with. */
+  beginning(messages: readonly Message[]): Promise<Int32Array>;
 }
 
 /**
@@ -58,6 +57,7 @@ export class Session implements AsyncDisposable {
   readonly #id: number;
   readonly #options: SessionOptions;
   #messages: readonly Message[];
+  #rewound = false; // cells hold what the messages do not: no snapshot shall
   #running: Generation | undefined;
   #working: Promise<unknown> | undefined;
   #disposed: Promise<void> | undefined;
@@ -110,6 +110,7 @@ export class Session implements AsyncDisposable {
           ? { role: 'assistant', content: result.text }
           : { role: 'assistant', content: result.text, reasoning: result.reasoning };
       this.#messages = [...messages, answer];
+      this.#rewound = false;
     }, onFull === 'error' ? undefined : async (full, restart) => {
       const all = messages;
       const count = async (some: readonly Message[]) => (await this.#host.count(some, reasoning)) + reserve;
@@ -141,6 +142,7 @@ export class Session implements AsyncDisposable {
   rewind(messages: number): void {
     this.#idle('session.rewind');
     this.#messages = this.#messages.slice(0, read.rewind(messages));
+    this.#rewound = true;
   }
 
   /**
@@ -160,6 +162,7 @@ export class Session implements AsyncDisposable {
     }
     const fork = new Session(this.#host, { ...this.#options, pinned: false }, id);
     fork.#messages = this.#messages;
+    fork.#rewound = this.#rewound;
     return fork;
   }
 
@@ -170,7 +173,11 @@ export class Session implements AsyncDisposable {
    */
   async snapshot(options: SnapshotOptions = {}): Promise<Snapshot> {
     const { signal } = read.snapshotOptions('session.snapshot', options);
-    return new Snapshot(await this.#work('session.snapshot', signal, () => this.#host.native.capture(this.#id, writeConversation(this.#messages))));
+    const native = await this.#work('session.snapshot', signal, async () => {
+      const only = this.#rewound ? await this.#host.beginning(this.#messages) : null;
+      return this.#host.native.capture(this.#id, writeConversation(this.#messages), only);
+    });
+    return new Snapshot(native);
   }
 
   /**
@@ -181,8 +188,9 @@ export class Session implements AsyncDisposable {
   async restore(snapshot: Snapshot, options: SnapshotOptions = {}): Promise<void> {
     const { native, messages } = read.snapshot('session.restore', snapshot);
     const { signal } = read.snapshotOptions('session.restore', options);
-    await this.#work('session.restore', signal, () => this.#host.native.adopt(this.#id, native));
+    await this.#work('session.restore', signal, () => Promise.resolve(this.#host.native.adopt(this.#id, native)));
     this.#messages = messages;
+    this.#rewound = false;
   }
 
   /** @internal Fills cells with tokens and nothing else. */
@@ -213,21 +221,11 @@ export class Session implements AsyncDisposable {
   }
 
   /** What runs on the engine without a generation. */
-  async #work<T>(call: string, signal: AbortSignal | undefined, start: () => NativeWork<T>): Promise<T> {
+  async #work<T>(call: string, signal: AbortSignal | undefined, start: () => Promise<NativeWork<T>>): Promise<T> {
     this.#idle(call);
-    if (signal?.aborted) throw new TernionError('ERR_ABORTED', `${call} was aborted`, { cause: signal.reason });
-    const work = start();
-    const abort = () => this.#host.native.cancel(work.id);
-    signal?.addEventListener('abort', abort, { once: true });
-    this.#working = work.promise;
-    try {
-      return await work.promise;
-    } catch (failure) {
-      throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
-    } finally {
-      this.#working = undefined;
-      signal?.removeEventListener('abort', abort);
-    }
+    const running = finished(this.#host.native, call, signal, start);
+    this.#working = running;
+    return running.finally(() => (this.#working = undefined));
   }
 
   #idle(call: string): void {

@@ -7,6 +7,11 @@ import type { Message } from './message.js';
 import type { NativeSnapshot } from './native-session.js';
 import { read } from './options.js';
 
+/** Options of `snapshot()` and `restore()`. */
+export interface SnapshotOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * What `session.snapshot()` gives and `session.restore()` and `model.session({ from })` take: with the same model, KV types and
  * build it comes back exactly, in this process or another. `docs/snapshot.md` describes the bytes.

@@ -48,8 +48,9 @@ napi_value ModelObject::capture(napi_env env, const Call & call) {
     napi_value promise;
     const auto session = static_cast<uint64_t>(to_number(env, call[0]));
     auto conversation = to_string(env, call[1]);
+    auto only = is_nullish(env, call[2]) ? std::nullopt : std::optional(to_int32s(env, call[2]));
     const Promise settled(env, promise);
-    const auto id = engine->context->capture(session, std::move(conversation), [settled](Result<SnapshotPtr> snapshot) {
+    const auto id = engine->context->capture(session, std::move(conversation), std::move(only), [settled](Result<SnapshotPtr> snapshot) {
         if (!snapshot) {
             settled.reject(snapshot.error());
             return;

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -41,7 +42,8 @@ class Context {
     Result<uint64_t> generate(uint64_t session, GenerateRequest request);
     /// The session as a value, with `conversation` along; `done` is called on the engine thread. What has no cells is brought
     /// back first, or prefilled. Returns an id for cancel().
-    Result<uint64_t> capture(uint64_t session, std::string conversation, std::function<void(Result<SnapshotPtr>)> done);
+    /// `only`: these tokens instead of all that the session has.
+    Result<uint64_t> capture(uint64_t session, std::string conversation, std::optional<std::vector<llama_token>> only, std::function<void(Result<SnapshotPtr>)> done);
     /// Puts a snapshot in place of what the session is; it stays what it was if that fails: state_mismatch.
     Result<uint64_t> adopt(uint64_t session, SnapshotPtr snapshot, std::function<void(Result<SnapshotPtr>)> done);
     /// Runs on the engine thread between two steps.

@@ -172,7 +172,7 @@ Result<bool> Context::make_cache() {
     for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx_.get())) {
         options.cell_bytes += bytes.context;
     }
-    options.cell_bytes /= options.cells;
+    options.cell_bytes /= llama_n_ctx(ctx_.get()); // rounded up from what was asked for
     const char * rotation = std::getenv("LLAMA_ATTN_ROT_DISABLE"); // read by llama.cpp: quantised keys are rotated unless it is set
     options.settings = {
         {"model", options_.fingerprint},

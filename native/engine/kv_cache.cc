@@ -223,6 +223,9 @@ bool KvCache::shift(Session & session, PrefixTree::Tokens wanted) {
     }
     const PrefixTree::Tokens held = session.tokens;
     const size_t begin = agreeing(held, wanted);
+    if (tree_.shared(session.sequence) > begin) {
+        trim(); // those whose owners have gone are no reason
+    }
     if (tree_.shared(session.sequence) > begin || begin == 0) {
         return false;
     }

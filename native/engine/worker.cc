@@ -50,11 +50,13 @@ void Worker::run() {
         if (tasks_.empty()) {
             return;
         }
-        const Task task = std::move(tasks_.front());
-        tasks_.pop_front();
-        const bool cancelled = stopping_;
-        lock.unlock();
-        task(cancelled);
+        {
+            const Task task = std::move(tasks_.front());
+            tasks_.pop_front();
+            const bool cancelled = stopping_;
+            lock.unlock();
+            task(cancelled);
+        } // what it held is freed before anybody has to wait
         lock.lock();
     }
 }

@@ -276,15 +276,15 @@ class Walk {
         }
     }
 
-    /// By a session that nobody shares anything with; the first `warm` tokens are prefilled by themselves.
-    Answer reference(const Tokens & prompt, size_t n, size_t warm) {
+    /// By a session that nobody shares anything with; the prompt is prefilled in batches of `step` tokens.
+    Answer reference(const Tokens & prompt, size_t n, size_t step) {
         Context & context = *reference_->context;
         const uint64_t session = context.open_session();
-        if (warm > 0) {
-            wait(context, *context.generate(session, request({prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(warm)}, 0)));
+        for (size_t until = step; until < prompt.size(); until += step) {
+            wait(context, *context.generate(session, request({prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(until)}, 0)));
         }
         const Answer answer = wait(context, *context.generate(session, request(prompt, static_cast<int32_t>(n))));
-        CHECK(answer.last.usage.cached <= warm);
+        CHECK(answer.last.usage.cached == 0 || step < prompt.size());
         std::promise<void> closed, trimmed;
         context.close_session(session, [&] { closed.set_value(); });
         closed.get_future().get();
@@ -295,7 +295,7 @@ class Walk {
 
     void compare(const Tokens & prompt, const Answer & answer) {
         const size_t n = answer.tokens.size();
-        const Answer right = reference(prompt, n, 0);
+        const Answer right = reference(prompt, n, prompt.size());
         const size_t same = static_cast<size_t>(std::ranges::mismatch(answer.tokens, right.tokens).in1 - answer.tokens.begin());
         compared_ += std::min(n, same + 1); // from the first difference on they are different texts
         if (same == n) {
@@ -304,13 +304,13 @@ class Walk {
         ties_++;
         bool tie = right.gaps[same] < 1e-3;
         // Keys and values of 8 bits make more of rounding, a mixture's router still more. What the reference itself makes of other
-        // batches says how much: its prompt is cut at other places.
+        // batches says how much.
         double spread = 0.0;
-        for (const size_t warm : {prompt.size() - 1, prompt.size() / 2, prompt.size() * 3 / 4, prompt.size() / 3}) {
-            if (setup_.kv != "f16" && warm > 0) {
-                const Answer cut = reference(prompt, n, warm);
+        for (const size_t step : {size_t{1}, size_t{7}, prompt.size() - 1, prompt.size() / 2}) {
+            if (setup_.kv != "f16" && step > 0) {
+                const Answer cut = reference(prompt, n, step);
                 const size_t until = static_cast<size_t>(std::ranges::mismatch(cut.tokens, right.tokens).in1 - cut.tokens.begin());
-                spread = until <= same ? right.gaps[same] : std::max(spread, std::abs(cut.gaps[same] - right.gaps[same]));
+                spread = std::max(spread, until <= same ? right.gaps[same] : std::abs(cut.gaps[same] - right.gaps[same]));
             }
         }
         tie = tie || right.gaps[same] < 2.0 * spread;
@@ -332,7 +332,7 @@ class Walk {
     }
 
     void capture(Chat & chat) {
-        auto snapshot = wait_for<SnapshotPtr>([&](auto done) { return tested_->context->capture(chat.id, "{}", std::move(done)); });
+        auto snapshot = wait_for<SnapshotPtr>([&](auto done) { return tested_->context->capture(chat.id, "{}", std::nullopt, std::move(done)); });
         if (!snapshot) {
             CHECK(snapshot.error().code == ErrorCode::out_of_memory);
             return;

@@ -39,6 +39,20 @@ async function expectUntouched(): Promise<void> {
 }
 
 describe('a snapshot', () => {
+  test('holds nothing that was taken back', async () => {
+    await talk(session, ['Remember: the secret word is mushroom.']);
+    session.rewind(-2);
+    const snapshot = await session.snapshot();
+    expect(snapshot.messages).toEqual(session.messages);
+    expect(Buffer.from(await snapshot.serialize()).includes('mushroom')).toBe(false);
+    expect(snapshot.tokens).toBeLessThanOrEqual(used + 8);
+    const other = await model.session({ from: snapshot, sampling: greedy });
+    const { text, usage } = await other.chat(asked[1]);
+    expect([text, usage.cached >= used - 8]).toEqual([said[1], true]);
+    await other.dispose();
+    await expectUntouched();
+  });
+
   test('says what it is', async () => {
     const snapshot = await session.snapshot();
     expect(snapshot.messages).toEqual(session.messages);
