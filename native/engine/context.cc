@@ -161,7 +161,7 @@ void Context::run() {
             fail_batch(0);
         }
         std::erase_if(active_, [](const GenerationPtr & g) { return g->state == Generation::State::done; });
-        publish();
+        publish_now_and_then();
         wake();
     }
     close_sessions();

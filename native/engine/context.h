@@ -100,6 +100,7 @@ class Context {
     uint64_t start(const GenerationPtr & generation);
 
     void publish(); // context_stats.cc, engine thread
+    void publish_now_and_then();
 
     // context.cc, engine thread
     void run();
@@ -176,6 +177,7 @@ class Context {
     std::unique_ptr<ThreadBudget::Lease> lease_;
     uint64_t pool_generation_ = ~uint64_t{0};
     int32_t threads_set_ = 0;
+    Clock::time_point published_{};
     uint64_t turn_ = 0;             // whose prefill comes first moves on with every step
     Clock::duration last_step_{};
     double prefill_tokens_per_ms_ = 0.0; // 0: not measured yet

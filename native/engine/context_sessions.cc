@@ -28,7 +28,10 @@ Result<uint64_t> Context::fork_session(uint64_t parent_id) {
     parent->busy = false;
     sessions_.emplace(child->id, child);
     // In order with what else is asked of either: nobody has to wait for it.
-    commands_.push_back([this, parent, child] { cache_->fork(*parent, child); });
+    commands_.push_back([this, parent, child] {
+        cache_->fork(*parent, child);
+        publish();
+    });
     work_.notify_one();
     return child->id;
 }

@@ -20,11 +20,19 @@ CacheStats Context::cache_stats() {
     return stats;
 }
 
+// While tokens follow one another; whatever ends or begins a request publishes at once, and nobody sleeps on something unpublished.
+void Context::publish_now_and_then() {
+    if (Clock::now() - published_ >= Pipeline::patience || !runnable()) {
+        publish();
+    }
+}
+
 // What the cache holds, for whoever asks.
 void Context::publish() {
     if (!llama_get_memory(ctx_.get())) {
         return;
     }
+    published_ = Clock::now();
     CacheStats now;
     const KvCache::Options & options = cache_->options();
     const CacheCounts & counts = cache_->counts();

@@ -156,6 +156,7 @@ void Context::begin(Generation & g, const KvCache::Place & place) {
     }
     cache_->checkpoint(*g.session); // a turn ended here
     g.state = Generation::State::prefill;
+    publish();
     if (g.position == g.feed.size()) {
         fed(g);
     }
