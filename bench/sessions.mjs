@@ -2,7 +2,7 @@
 //
 //   npm run bench -- sessions [--rounds N] [--sessions N] [--no-peers] [--only NAME] [--output FILE]
 //
-// Takes about half an hour: most of it is prefilling 64 conversations of 1,000 tokens once.
+// Takes about a quarter of an hour.
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

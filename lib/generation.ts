@@ -69,7 +69,8 @@ export interface Result {
 
 /** @internal What a request goes on as when the context was full. */
 export interface Retry {
-  readonly id: number;
+  /** Asks the engine and gives the request's id; called unless the generation has ended meanwhile. */
+  readonly start: () => number;
   readonly dropped: readonly Message[];
 }
 
@@ -80,7 +81,7 @@ export interface Source {
   readonly id: number;
   readonly seed: number;
   readonly signal: AbortSignal | undefined;
-  /** Asked once, when the context was full: starts another request in its place, or gives the error that stands. */
+  /** Asked once, when the context was full: for another request in its place, or the error that stands. */
   readonly onFull?: (error: TernionError) => Promise<Retry | TernionError>;
   /** Called once with the result or the error, before anybody else learns of it. */
   readonly onEnd: (outcome: Result | TernionError) => void;
@@ -272,7 +273,12 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
       this.#end({ error: next });
       return;
     }
-    this.#id = next.id;
+    try {
+      this.#id = next.start();
+    } catch (failure) {
+      this.#end({ error: fromNative(failure) });
+      return;
+    }
     this.#dropped = next.dropped;
     this.#drain();
   }

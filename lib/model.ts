@@ -120,7 +120,7 @@ export class Model implements AsyncDisposable {
     return this.#native.cacheStats();
   }
 
-  /** Gives up cells that nobody holds any more and that only wait to be of use as a prefix (`cache.cells.retained`). */
+  /** Gives up cells that nobody holds any more and that only wait to be of use as a prefix (`cache.cells.retained`), and all checkpoints. */
   async trimCache(): Promise<void> {
     this.#use();
     await settle(this.#native.trimCache());

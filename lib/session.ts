@@ -29,7 +29,7 @@ export interface SessionOptions {
   readonly sampling?: Sampling | undefined;
   /** What `chat()` does when the conversation does not fit into the context any more. Default `'error'`. */
   readonly onFull?: OnFull | undefined;
-  /** Its cells stay in the KV cache, whoever else needs room. Default false. */
+  /** Its cells stay in the KV cache while it is idle, whoever else needs room. Default false. */
   readonly pinned?: boolean | undefined;
 }
 
@@ -57,7 +57,7 @@ export class Session implements AsyncDisposable {
   readonly #id: number;
   readonly #options: SessionOptions;
   #messages: readonly Message[];
-  #rewound = false; // cells hold what the messages do not: no snapshot shall
+  #astray = false; // cells hold what the messages do not, of rewound or aborted turns: no snapshot shall
   #running: Generation | undefined;
   #working: Promise<unknown> | undefined;
   #disposed: Promise<void> | undefined;
@@ -110,15 +110,14 @@ export class Session implements AsyncDisposable {
           ? { role: 'assistant', content: result.text }
           : { role: 'assistant', content: result.text, reasoning: result.reasoning };
       this.#messages = [...messages, answer];
-      this.#rewound = false;
+      this.#astray = false;
     }, onFull === 'error' ? undefined : async (full, restart) => {
       const all = messages;
       const count = async (some: readonly Message[]) => (await this.#host.count(some, reasoning)) + reserve;
       const kept = await resolveFull(onFull, full, { messages: all, count });
       if (kept === null) return full;
       messages = read.messages('onFull', kept);
-      const id = restart({ messages: toNativeMessages(messages), reserve, shift: onFull === 'shift' });
-      return { id, dropped: all.filter((message) => !kept.includes(message)) };
+      return { start: () => restart({ messages: toNativeMessages(messages), reserve, shift: onFull === 'shift' }), dropped: all.filter((message) => !kept.includes(message)) };
     });
   }
 
@@ -142,7 +141,7 @@ export class Session implements AsyncDisposable {
   rewind(messages: number): void {
     this.#idle('session.rewind');
     this.#messages = this.#messages.slice(0, read.rewind(messages));
-    this.#rewound = true;
+    this.#astray = true;
   }
 
   /**
@@ -162,19 +161,20 @@ export class Session implements AsyncDisposable {
     }
     const fork = new Session(this.#host, { ...this.#options, pinned: false }, id);
     fork.#messages = this.#messages;
-    fork.#rewound = this.#rewound;
+    fork.#astray = this.#astray;
     return fork;
   }
 
   /**
    * The conversation as a value. What has lost its cells is brought back, or prefilled, first.
    *
-   * @throws ERR_BUSY, ERR_DISPOSED, ERR_ABORTED, ERR_OUT_OF_MEMORY.
+   * @throws ERR_BUSY, ERR_DISPOSED, ERR_ABORTED, ERR_OUT_OF_MEMORY; after a turn that was taken back or aborted also ERR_CONTEXT_FULL or
+   * ERR_TEMPLATE, since the conversation is rendered anew.
    */
   async snapshot(options: SnapshotOptions = {}): Promise<Snapshot> {
     const { signal } = read.snapshotOptions('session.snapshot', options);
     const native = await this.#work('session.snapshot', signal, async () => {
-      const only = this.#rewound ? await this.#host.beginning(this.#messages) : null;
+      const only = this.#astray ? await this.#host.beginning(this.#messages) : null;
       return this.#host.native.capture(this.#id, writeConversation(this.#messages), only);
     });
     return new Snapshot(native);
@@ -190,7 +190,7 @@ export class Session implements AsyncDisposable {
     const { signal } = read.snapshotOptions('session.restore', options);
     await this.#work('session.restore', signal, () => Promise.resolve(this.#host.native.adopt(this.#id, native)));
     this.#messages = messages;
-    this.#rewound = false;
+    this.#astray = false;
   }
 
   /** @internal Fills cells with tokens and nothing else. */
@@ -270,14 +270,12 @@ export class Session implements AsyncDisposable {
       ...(onFull && {
         onFull: async (full: TernionError) => {
           try {
-            const retry = await onFull(full, (what) => {
-              if (this.#running !== generation) throw new TernionError('ERR_ABORTED', 'the generation was aborted while onFull was asked');
-              return start(what);
+            return await onFull(full, (what) => {
+              this.#host.running.delete(id);
+              id = start(what);
+              this.#host.running.set(id, generation);
+              return id;
             });
-            if (retry instanceof TernionError) return retry;
-            this.#host.running.delete(id);
-            this.#host.running.set((id = retry.id), generation);
-            return retry;
           } catch (failure) {
             const error = fromNative(failure);
             return error.code === 'ERR_INTERNAL' ? new TernionError('ERR_CONTEXT_FULL', `${full.message}; and onFull failed`, { details: full.details, cause: failure }) : error;
@@ -288,6 +286,7 @@ export class Session implements AsyncDisposable {
         this.#running = undefined;
         this.#host.running.delete(id);
         if (!(outcome instanceof TernionError)) onResult(outcome);
+        else if (kind === 'chat') this.#astray = true;
       },
     });
     this.#running = generation;

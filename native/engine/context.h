@@ -98,6 +98,7 @@ class Context {
     // context.cc
     std::shared_ptr<Session> find_idle(uint64_t session, Error & error);
     uint64_t start(const GenerationPtr & generation);
+    GenerationPtr work(uint64_t session, Work what, std::function<void(Result<SnapshotPtr>)> done, Error & error); // context_sessions.cc
 
     void publish(); // context_stats.cc, engine thread
     void publish_now_and_then();
@@ -118,7 +119,8 @@ class Context {
     enum class Admitted { yes, later, no_room };
     void schedule();
     uint32_t running() const;
-    GenerationPtr who_yields(const Generation & to) const;
+    bool has_place() const;
+    GenerationPtr who_yields(const Generation & to, bool cells) const;
     bool may_start(const Generation & generation) const;
     bool awaits_prefix(const Generation & generation) const;
     Admitted admit(const GenerationPtr & generation);

@@ -125,7 +125,7 @@ Result<bool> Context::check_kv_types() const {
 }
 
 Result<bool> Context::make_context() {
-    const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, options_.kv_tokens));
+    const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, std::max(options_.kv_tokens, options_.sequences))); // a row for each
     llama_context_params params = llama_context_default_params();
     params.n_ctx = options_.kv_tokens;
     params.n_batch = static_cast<uint32_t>(ubatch); // never more than one ubatch per call: see design §3

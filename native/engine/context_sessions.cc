@@ -66,6 +66,18 @@ uint32_t Context::session_tokens(uint64_t id) {
     return found == sessions_.end() ? 0 : found->second->n_tokens.load();
 }
 
+// Under mutex_: work on an idle session, which is not started yet; null with an error if it is not there or busy.
+Context::GenerationPtr Context::work(uint64_t session_id, Work what, std::function<void(Result<SnapshotPtr>)> done, Error & error) {
+    const auto session = find_idle(session_id, error);
+    if (!session) {
+        return nullptr;
+    }
+    const auto generation = std::make_shared<Generation>(next_id_++, session, GenerateRequest{});
+    generation->work = what;
+    generation->done = std::move(done);
+    return generation;
+}
+
 Result<uint64_t> Context::capture(uint64_t session_id, std::string conversation, std::optional<std::vector<llama_token>> only,
                                   std::function<void(Result<SnapshotPtr>)> done) {
     if (only && only->size() > context_) {
@@ -75,14 +87,11 @@ Result<uint64_t> Context::capture(uint64_t session_id, std::string conversation,
     }
     std::lock_guard lock(mutex_);
     Error error;
-    const auto session = find_idle(session_id, error);
-    if (!session) {
+    const GenerationPtr generation = work(session_id, Work::capture, std::move(done), error);
+    if (!generation) {
         return error;
     }
-    const auto generation = std::make_shared<Generation>(next_id_++, session, GenerateRequest{});
-    generation->work = Work::capture;
     generation->conversation = std::move(conversation);
-    generation->done = std::move(done);
     commands_.push_back([this, generation, only = std::move(only)] {
         Session & session = *generation->session;
         cache_->cut(session, std::min(session.shifted_from, session.tokens.size())); // moved cells are not what a prefill gives
@@ -112,18 +121,29 @@ Result<uint64_t> Context::adopt(uint64_t session_id, SnapshotPtr snapshot, std::
                          "; load the model with a larger context",
                      {{"setting", std::string("context")}, {"found", static_cast<double>(snapshot->tokens.size())}, {"expected", static_cast<double>(context_)}}};
     }
-    std::lock_guard lock(mutex_);
-    Error error;
-    const auto session = find_idle(session_id, error);
-    if (!session) {
-        return error;
+    GenerationPtr generation;
+    {
+        std::lock_guard lock(mutex_);
+        Error error;
+        generation = work(session_id, Work::adopt, std::move(done), error);
+        if (!generation) {
+            return error;
+        }
+        generation->snapshot = std::move(snapshot);
+        start(generation);
     }
-    const auto generation = std::make_shared<Generation>(next_id_++, session, GenerateRequest{});
-    generation->work = Work::adopt;
-    generation->snapshot = std::move(snapshot);
-    generation->done = std::move(done);
-    generation->state = Generation::State::queued;
-    return start(generation);
+    // Behind a request that was aborted while its text was prepared: that still reads what adopting replaces.
+    text_.post([this, generation](bool cancelled) {
+        if (cancelled) {
+            generation->cancelled = true;
+        }
+        post([generation] {
+            if (generation->state == Generation::State::preparing) {
+                generation->state = Generation::State::queued;
+            }
+        });
+    });
+    return generation->id;
 }
 
 void Context::trim_cache(std::function<void()> done) {

@@ -11,10 +11,6 @@ constexpr size_t least_stored_tokens = 32;
 // A session's state may lie in so many pieces, one per time that it was evicted; then it is written as one.
 constexpr size_t most_pieces = 8;
 
-size_t agreeing(PrefixTree::Tokens a, PrefixTree::Tokens b) {
-    return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
 } // namespace
 
 KvCache::KvCache(KvMemory memory, Options options, StateStore & store)
@@ -165,6 +161,11 @@ size_t KvCache::cut(Session & session, size_t keep) {
     return keep;
 }
 
+void KvCache::hit(const Session & session) {
+    counts_.hits += !session.tokens.empty();
+    counts_.hit_tokens += session.tokens.size();
+}
+
 void KvCache::repair(Session & session) {
     if (session.sequence >= 0 && !memory_.cut(session.sequence, session.tokens.size())) {
         tree_.remove(session.sequence);
@@ -290,10 +291,21 @@ std::shared_ptr<Snapshot> KvCache::capture(Session & session) {
     return snapshot;
 }
 
+// A state may say anything of itself: it has to end where its tokens do.
+bool KvCache::fill_scratch(const Snapshot & snapshot) {
+    if (memory_.restore(scratch(), snapshot.state, false)) {
+        if (memory_.last_position(scratch()) + 1 == static_cast<llama_pos>(snapshot.tokens.size())) {
+            return true;
+        }
+        memory_.clear(scratch());
+    }
+    return false;
+}
+
 KvCache::Adopted KvCache::adopt(const SessionPtr & session, const Snapshot & snapshot) {
     const PrefixTree::Tokens tokens = snapshot.tokens;
     if (!make_room(tokens.size(), session.get())) {
-        if (session->working || session->pinned) {
+        if (session->working) {
             return Adopted::no_room;
         }
         evict(*session, true); // it stays what it is, though not where it is
@@ -306,7 +318,7 @@ KvCache::Adopted KvCache::adopt(const SessionPtr & session, const Snapshot & sna
     if (homeless && !claim(session)) {
         return Adopted::no_room;
     }
-    if (!tokens.empty() && !memory_.restore(scratch(), snapshot.state, false)) {
+    if (!tokens.empty() && !fill_scratch(snapshot)) {
         if (homeless) {
             vacate(*session);
         }

@@ -48,6 +48,8 @@ class KvCache {
     /// Makes the session resident with as much of the beginning of `wanted` as is at hand, at most `limit`. `waiting`: state is
     /// being read from disk, `again` is run on the engine thread when that is over. `no_room`: too much is working or pinned.
     Place place(const SessionPtr & session, PrefixTree::Tokens wanted, size_t limit, const std::function<void()> & again);
+    /// A request goes on from what place() found.
+    void hit(const Session & session);
     /// How much of `wanted` place() would find at most.
     size_t at_hand(const SessionPtr & session, PrefixTree::Tokens wanted) const;
 
@@ -107,6 +109,8 @@ class KvCache {
     void start_from(const SessionPtr & session, const Route & route, PrefixTree::Tokens wanted);
     bool add_stored(Session & session, const StateStore::EntryPtr & entry, size_t end, PrefixTree::Tokens wanted);
     void trim_cells(Session & session, size_t keep);
+    void forget_cells(Session & session);
+    bool fill_scratch(const Snapshot & snapshot);
     size_t most_room(const Session & session) const;
     bool claim(const SessionPtr & session);
     void vacate(Session & session);

@@ -9,10 +9,6 @@ namespace {
 // State that brings fewer tokens than this is not worth being moved where every position has its cells.
 constexpr size_t least_restored_tokens = 32;
 
-size_t agreeing(PrefixTree::Tokens a, PrefixTree::Tokens b) {
-    return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
 } // namespace
 
 /// The first `cells` are those of `source`. Then either nothing, or the state of a checkpoint there, or stored state.
@@ -135,7 +131,7 @@ KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wan
     bool missing = false;
     for (const auto & [entry, end] : way.stored) {
         if (!store_.state(entry)) {
-            if (!missing && wanted.size() - way.cells > most_room(*session)) {
+            if (!missing && wanted.size() - std::min(way.cells, entry->first) > most_room(*session)) { // a piece comes back whole
                 return {.placed = Placed::no_room}; // else it would be read at every step until there is
             }
             store_.fetch(entry, again);
@@ -164,7 +160,7 @@ KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wan
     for (const auto & [entry, end] : way.stored) {
         if (!add_stored(*session, entry, end, wanted)) {
             if (memory_.kind() != KvKind::full) { // its window or recurrent state is that of some other place
-                cut(*session, 0);
+                forget_cells(*session);
             }
             break;
         }
@@ -176,8 +172,6 @@ KvCache::Place KvCache::place(const SessionPtr & session, PrefixTree::Tokens wan
     if (rejoined == 0) {
         forget_stored(*session, session->tokens.size());
     }
-    counts_.hits += !session->tokens.empty();
-    counts_.hit_tokens += session->tokens.size();
     return {Placed::ready, session->tokens.size(), way.agreed, rejoined};
 }
 
@@ -195,7 +189,7 @@ void KvCache::start_from(const SessionPtr & session, const Route & way, PrefixTr
         tree_.remove(own);
         session->window_from = 0;
         session->shifted_from = SIZE_MAX;
-        if (way.source >= 0) {
+        if (way.source >= 0 && way.cells > 0) { // a recurrent state would come along even without a cell
             memory_.share(way.source, own, 0, way.cells);
             tree_.share(way.source, own, way.cells);
             session->window_from = residents_[static_cast<size_t>(way.source)]->window_from;
@@ -207,21 +201,32 @@ void KvCache::start_from(const SessionPtr & session, const Route & way, PrefixTr
             session->window_from = way.cells - std::min(way.cells, memory_.window() + 1);
             std::ranges::find_if(checkpoints_, [&](const Checkpoint & point) { return &point == way.checkpoint; })->used = ++clock_;
         } else {
-            memory_.clear(own);
-            tree_.remove(own);
-            session->tokens.clear();
+            forget_cells(*session);
         }
     }
+}
+
+// Everything under its id, also what no token stands for.
+void KvCache::forget_cells(Session & session) {
+    memory_.clear(session.sequence);
+    tree_.remove(session.sequence);
+    session.tokens.clear();
+    session.window_from = 0;
+    session.shifted_from = SIZE_MAX;
 }
 
 // Cells alone: a window or a recurrent state is left as it may be, for a checkpoint or stored state to replace. llama.cpp does
 // not cut sequences whose state it cannot take back, but does copy a part of them.
 void KvCache::trim_cells(Session & session, size_t keep) {
     if (keep < session.tokens.size()) {
-        memory_.share(session.sequence, spare(), 0, keep);
+        if (keep > 0) {
+            memory_.share(session.sequence, spare(), 0, keep);
+        }
         memory_.clear(session.sequence);
-        memory_.share(spare(), session.sequence, 0, keep);
-        memory_.clear(spare());
+        if (keep > 0) {
+            memory_.share(spare(), session.sequence, 0, keep);
+            memory_.clear(spare());
+        }
         tree_.cut(session.sequence, keep);
         session.tokens.resize(keep);
     }
@@ -235,7 +240,7 @@ bool KvCache::add_stored(Session & session, const StateStore::EntryPtr & entry, 
         return false;
     }
     const size_t from = full ? session.tokens.size() : std::min(session.tokens.size(), static_cast<size_t>(snapshot->first));
-    if (!make_room(snapshot->tokens.size() - snapshot->first, &session) || !memory_.restore(scratch(), snapshot->state, false)) {
+    if (!make_room(snapshot->tokens.size() - snapshot->first, &session) || !fill_scratch(*snapshot)) {
         return false;
     }
     if (!full) {

@@ -3,6 +3,7 @@
 
 #include "llama.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -11,6 +12,11 @@
 #include <vector>
 
 namespace ternion {
+
+/// How many tokens from the beginning are the same.
+inline size_t agreeing(std::span<const llama_token> a, std::span<const llama_token> b) {
+    return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
 
 /// Every holder has one path from the root. A node stands for cells, so a holder that appends starts a branch of its own, also
 /// where another one has the same tokens; two holders are on one node only after share(). Not thread-safe.

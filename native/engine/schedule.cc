@@ -15,22 +15,24 @@ constexpr size_t least_awaited_tokens = 64;
 // Beyond its prompt, so that a request does not have to give way after its first few tokens.
 constexpr size_t headroom_tokens = 32;
 
-size_t agreeing(PrefixTree::Tokens a, PrefixTree::Tokens b) {
-    return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
 } // namespace
 
 uint32_t Context::running() const {
     return static_cast<uint32_t>(std::ranges::count_if(active_, [](const GenerationPtr & g) { return g->running(); }));
 }
 
-/// Who would give its place to `to`; null: nobody.
-Context::GenerationPtr Context::who_yields(const Generation & to) const {
+/// Whether one of the places is free: `sequences` have rows of logits. Capturing and adopting take none.
+bool Context::has_place() const {
+    return std::ranges::count_if(active_, [](const GenerationPtr & g) { return g->running() && g->work == Work::generate; }) <
+           static_cast<std::ptrdiff_t>(options_.sequences);
+}
+
+/// Who would give its place, or with `cells` its cells, to `to`; null: nobody.
+Context::GenerationPtr Context::who_yields(const Generation & to, bool cells) const {
     GenerationPtr found;
     for (const GenerationPtr & g : active_) { // the last that fits has the lowest priority and came last
         const bool stalled = g->state == Generation::State::decode && g->ring.full();
-        if (g->running() && (stalled || g->request.priority < to.request.priority)) {
+        if (g->running() && (cells || g->work == Work::generate) && (stalled || g->request.priority < to.request.priority)) {
             found = g;
         }
     }
@@ -38,7 +40,7 @@ Context::GenerationPtr Context::who_yields(const Generation & to) const {
 }
 
 bool Context::may_start(const Generation & g) const {
-    return g.state == Generation::State::queued && !g.ring.full() && (g.work != Work::generate || running() < options_.sequences || who_yields(g));
+    return g.state == Generation::State::queued && !g.ring.full() && (g.work != Work::generate || has_place() || who_yields(g, false));
 }
 
 // Another prompt begins like this one and is being prefilled: what it leaves in the cache serves both.
@@ -48,7 +50,7 @@ bool Context::awaits_prefix(const Generation & generation) const {
     }
     size_t at_hand = SIZE_MAX;
     for (const GenerationPtr & other : active_) {
-        if (other->state != Generation::State::prefill || other->cancelled) {
+        if (other->state != Generation::State::prefill || other->cancelled || other->request.priority < generation.request.priority) {
             continue;
         }
         const size_t common = agreeing(other->feed, generation.feed);
@@ -69,12 +71,12 @@ void Context::schedule() {
         if (!may_start(*generation) || generation->cancelled || awaits_prefix(*generation)) {
             continue;
         }
-        if (generation->work == Work::generate && running() >= options_.sequences) {
-            interrupt(*who_yields(*generation));
+        if (generation->work == Work::generate && !has_place()) {
+            interrupt(*who_yields(*generation, false));
         }
         Admitted admitted = admit(generation);
         while (admitted == Admitted::no_room) {
-            const GenerationPtr other = who_yields(*generation);
+            const GenerationPtr other = who_yields(*generation, true);
             if (!other) {
                 break;
             }
@@ -97,6 +99,12 @@ void Context::schedule() {
 }
 
 Error Context::no_room_error() const {
+    const bool ids = std::ranges::all_of(cache_->residents(), [](const SessionPtr & session) { return session && (session->pinned || session->working); });
+    if (ids) {
+        return {ErrorCode::out_of_memory,
+                "all " + std::to_string(cache_->options().ids) + " sequence ids are held by pinned sessions; dispose some, or load with more spareSequences",
+                {{"sequenceIds", static_cast<double>(cache_->options().ids)}}};
+    }
     return {ErrorCode::out_of_memory,
             "the KV cache has no room: of its " + std::to_string(options_.kv_tokens) + " cells " + std::to_string(cache_->free_cells()) +
                 " are free, and pinned sessions keep theirs; dispose some, or load with more kvTokens",
@@ -145,6 +153,7 @@ void Context::begin(Generation & g, const KvCache::Place & place) {
     // Where a sequence parts from others, and the state there is nobody's yet, more will part.
     g.checkpoint_at = place.agreed >= place.cached + least_awaited_tokens && place.agreed < g.feed.size() ? place.agreed : 0;
     g.rejoin_at = place.rejoin;
+    cache_->hit(*g.session);
     if (!g.admitted) {
         g.admitted = true;
         g.prefill_start = now;
