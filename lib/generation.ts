@@ -4,6 +4,7 @@
 import { ReadableStream } from 'node:stream/web';
 import { TernionError, fromNative } from './errors.js';
 import type { Message } from './message.js';
+import type { Retry } from './on-full.js';
 import type { NativeModel } from './native.js';
 import type { NativeEvent, NativeLogprob, NativeUsage } from './native-session.js';
 import type { Sampling } from './sampling.js';
@@ -64,13 +65,6 @@ export interface Result {
   /** One entry per token if `logprobs` was asked for. */
   readonly logprobs: readonly TokenLogprob[];
   /** Messages that were left out because the context was full, see `onFull`; they are no longer part of the session. */
-  readonly dropped: readonly Message[];
-}
-
-/** @internal What a request goes on as when the context was full. */
-export interface Retry {
-  /** Asks the engine and gives the request's id; called unless the generation has ended meanwhile. */
-  readonly start: () => number;
   readonly dropped: readonly Message[];
 }
 

@@ -47,3 +47,10 @@ export async function resolveFull(onFull: OnFull, error: TernionError, full: Omi
   const known: Full = { ...full, requested: Number(error.details['requested']), available: Number(error.details['available']) };
   return onFull === 'shift' ? ((await withoutOldestTurns(known)) ?? null) : onFull(known);
 }
+
+/** @internal What a request goes on as when the context was full. */
+export interface Retry {
+  /** Asks the engine and gives the request's id; called unless the generation has ended meanwhile. */
+  readonly start: () => number;
+  readonly dropped: readonly Message[];
+}

@@ -3,13 +3,13 @@
  */
 import { TernionError, fromNative } from './errors.js';
 import { Generation } from './generation.js';
-import type { ChatOptions, GenerateOptions, Result, Retry } from './generation.js';
+import type { ChatOptions, GenerateOptions, Result } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
 import type { NativeModel } from './native.js';
 import type { NativeWork } from './native-session.js';
 import { resolveFull } from './on-full.js';
-import type { OnFull } from './on-full.js';
+import type { OnFull, Retry } from './on-full.js';
 import { read } from './options.js';
 import { abortedModel, nativeRequest } from './request.js';
 import type { Prompt } from './request.js';
