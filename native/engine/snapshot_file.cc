@@ -3,101 +3,74 @@
 #include "partial_file.h"
 #include "snapshot.h"
 #include "snapshot_format.h"
+#include "source_file.h"
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <new>
+#include <system_error>
+#include <thread>
 #include <utility>
-
-#include <sys/stat.h>
 
 namespace ternion {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr uint64_t chunk_bytes = 1 << 20; // summed up while it still is in the processor's cache
+constexpr uint64_t shared_bytes = 8 << 20; // a second thread is worth its start from here on
 
-Error at_path(Error error, const std::string & path) {
-    error.message = path + ": " + error.message;
-    error.details.push_back({"path", path});
-    return error;
-}
-
-class SourceFile {
-  public:
-    explicit SourceFile(const std::string & path) : path_(path) {
-        std::error_code failed;
-        const fs::file_status there = fs::status(path, failed);
-        if (fs::exists(there) && !fs::is_regular_file(there)) { // opening a pipe would wait for its other end
-            errno = fs::is_directory(there) ? EISDIR : EINVAL;
-        } else if ((file_ = std::fopen(path.c_str(), "rb"))) {
-            std::setvbuf(file_, nullptr, _IONBF, 0);
-            measure();
-        }
-    }
-    ~SourceFile() {
-        if (file_) {
-            std::fclose(file_);
-        }
-    }
-    SourceFile(const SourceFile &) = delete;
-    SourceFile & operator=(const SourceFile &) = delete;
-
-    bool ok() const { return file_ != nullptr; }
-    uint64_t bytes() const { return bytes_; }
-
-    /// False: failed() says why.
-    bool read(void * out, uint64_t bytes) { return std::fread(out, 1, bytes, file_) == bytes; }
-    Error failed() const {
-        return file_ && !std::ferror(file_) ? at_path(corrupt("the snapshot was cut off while it was read"), path_) : io_error(path_);
-    }
-
-  private:
-    // Of the file that is open: another may stand under the name by now.
-    void measure() {
-#ifdef _WIN32
-        struct _stat64 status;
-        const bool known = _fstat64(_fileno(file_), &status) == 0;
-#else
-        struct stat status;
-        const bool known = fstat(fileno(file_), &status) == 0;
-#endif
-        if (known) {
-            bytes_ = static_cast<uint64_t>(status.st_size);
-        } else {
-            std::fclose(std::exchange(file_, nullptr));
-        }
-    }
-
-    const std::string & path_;
-    FILE * file_ = nullptr;
-    uint64_t bytes_ = 0;
-};
-
-Result<ReadHead> read_head(SourceFile & file, const std::string & path) {
-    if (!file.ok()) {
-        return io_error(path);
+Result<ReadHead> read_head(const SourceFile & file) {
+    if (file.failed()) {
+        return *file.failed();
     }
     std::array<uint8_t, fixed_head_bytes> fixed;
     const uint64_t fixed_size = std::min<uint64_t>(fixed.size(), file.bytes());
-    if (!file.read(fixed.data(), fixed_size)) {
-        return file.failed();
+    if (auto done = file.read(fixed.data(), fixed_size, 0); !done) {
+        return std::move(done.error());
     }
     const auto bytes = announced_head_bytes(fixed.data(), fixed_size, file.bytes());
     if (!bytes) {
-        return at_path(bytes.error(), path);
+        return at_path(bytes.error(), file.path());
     }
     const Bytes head = Bytes::of(*bytes);
-    std::copy(fixed.begin(), fixed.end(), head.data.get());
-    if (!file.read(head.data.get() + fixed.size(), head.size - fixed.size())) {
-        return file.failed();
+    if (auto done = file.read(head.data.get(), head.size, 0); !done) {
+        return std::move(done.error());
     }
     auto read = decode_head(head.data.get(), head.size, file.bytes());
-    return read ? std::move(read) : at_path(std::move(read.error()), path);
+    return read ? std::move(read) : at_path(std::move(read.error()), file.path());
+}
+
+/// Reads the file's last `state.size` bytes; their checksum. Another thread reads their second half meanwhile: most of the time goes
+/// into handing out memory that nobody has touched yet, and a disk with a queue has both halves sooner too.
+Result<uint64_t> read_state(const SourceFile & file, const Bytes & state) {
+    const uint64_t begin = file.bytes() - state.size;
+    const uint64_t middle = state.size < shared_bytes ? state.size : state.size / 2;
+    Result<bool> second = true;
+    const auto read_second = [&] { second = file.read(state.data.get() + middle, state.size - middle, begin + middle); };
+    std::jthread helper;
+    if (middle < state.size) {
+        try {
+            helper = std::jthread(read_second);
+        } catch (const std::system_error &) { // no thread to be had
+            read_second();
+        }
+    }
+    Checksum64 sum;
+    for (uint64_t at = 0; at < middle;) {
+        const uint64_t n = std::min(chunk_bytes, middle - at);
+        if (auto done = file.read(state.data.get() + at, n, begin + at); !done) {
+            return std::move(done.error()); // once the helper is done
+        }
+        sum.add(state.data.get() + at, n);
+        at += n;
+    }
+    if (helper.joinable()) {
+        helper.join();
+    }
+    if (!second) {
+        return std::move(second.error());
+    }
+    sum.add(state.data.get() + middle, state.size - middle);
+    return sum.value();
 }
 
 } // namespace
@@ -119,23 +92,18 @@ Result<bool> save_snapshot(const Snapshot & snapshot, const std::string & path) 
 }
 
 Result<Snapshot> load_snapshot(const std::string & path) {
-    SourceFile file(path);
+    const SourceFile file(path);
     try {
-        auto read = read_head(file, path);
+        auto read = read_head(file);
         if (!read) {
             return std::move(read.error());
         }
         Snapshot snapshot{std::move(read->head), Bytes::of(read->state_bytes)};
-        Checksum64 sum;
-        for (uint64_t at = 0; at < read->state_bytes;) {
-            const uint64_t n = std::min(chunk_bytes, read->state_bytes - at);
-            if (!file.read(snapshot.state.data.get() + at, n)) {
-                return file.failed();
-            }
-            sum.add(snapshot.state.data.get() + at, n);
-            at += n;
+        const auto sum = read_state(file, snapshot.state);
+        if (!sum) {
+            return sum.error();
         }
-        if (sum.value() != read->state_checksum) {
+        if (*sum != read->state_checksum) {
             return at_path(corrupt("the snapshot's state is not what was written"), path);
         }
         return snapshot;
@@ -145,9 +113,9 @@ Result<Snapshot> load_snapshot(const std::string & path) {
 }
 
 Result<SnapshotHead> load_snapshot_head(const std::string & path) {
-    SourceFile file(path);
+    const SourceFile file(path);
     try {
-        auto read = read_head(file, path);
+        auto read = read_head(file);
         if (!read) {
             return std::move(read.error());
         }

@@ -72,7 +72,7 @@ void round_trip() {
     const Scratch scratch;
     std::vector<Snapshot> snapshots;
     snapshots.push_back(Snapshot{});
-    for (const auto & [tokens, state] : std::vector<std::pair<size_t, size_t>>{{0, 0}, {0, 1}, {1, 0}, {3, 64}, {1000, 4095}, {50, 3 << 20}}) {
+    for (const auto & [tokens, state] : std::vector<std::pair<size_t, size_t>>{{0, 0}, {0, 1}, {1, 0}, {3, 64}, {1000, 4095}, {50, 3 << 20}, {4, (8 << 20) - 1}, {4, 8 << 20}, {4, (9 << 20) + 1}}) {
         snapshots.push_back(sample(tokens + state, tokens, state));
     }
     for (size_t extra = 0; extra < 70; ++extra) { // every place that the head can end at
@@ -135,6 +135,21 @@ void damage() {
         refused(scratch, longer, ErrorCode::state_corrupt);
     }
     refused(scratch, std::vector<uint8_t>(1000, 0xff), ErrorCode::state_corrupt);
+}
+
+/// Two threads read the state of a large one.
+void damage_in_a_large_file() {
+    const Scratch scratch;
+    const std::string path = scratch / "large";
+    const std::vector<uint8_t> bytes = encoded(sample(8, 9, (8 << 20) + 3));
+    const size_t head = number(bytes, 8), middle = head + (bytes.size() - head) / 2;
+    for (const size_t at : {head, middle - 1, middle, middle + 1, bytes.size() - 1}) {
+        std::vector<uint8_t> damaged = bytes;
+        damaged[at] ^= 4;
+        write_file(path, damaged);
+        const auto loaded = load_snapshot(path);
+        CHECK(is(loaded, ErrorCode::state_corrupt) && detail(loaded.error(), "path") == path);
+    }
 }
 
 void hostile_lengths() {
@@ -340,6 +355,7 @@ int main(int argc, char ** argv) {
     checksums();
     round_trip();
     damage();
+    damage_in_a_large_file();
     hostile_lengths();
     other_versions();
     first_version();
