@@ -7,7 +7,10 @@ import { join } from 'node:path';
 import { WORK } from '../scripts/run.mjs';
 import { post, start } from './server.mjs';
 
-/** How the server may put conversations away. */
+/**
+ * How the server may put conversations away: in files, at the client's request, or by its prompt cache in memory. It would also take
+ * idle slots into the prompt cache and empty them when another request comes, which empties a slot that has just been restored.
+ */
 export const WAYS = ['slot files', 'prompt cache'];
 
 /** What llama_state_seq_load_file reads: magic, version and tokens before a sequence's state (llama.h: LLAMA_STATE_SEQ_*). */
@@ -25,17 +28,18 @@ function slotFile(snapshot) {
 }
 
 /**
- * @param {{ path: string, threads: number, sequences: number, kvTokens: number, cacheMiB: number, conversations: { text: string, snapshot: Uint8Array }[] }} options
+ * @param {{ way: string, path: string, threads: number, sequences: number, kvTokens: number, cacheMiB: number, conversations: { text: string, snapshot: Uint8Array }[] }} options
  *   The conversations are known to the server before it is measured, by their state.
  */
-export async function openWalker({ path, threads, sequences, kvTokens, cacheMiB, conversations }) {
-  const folder = join(WORK, 'bench', 'slots');
+export async function openWalker({ way, path, threads, sequences, kvTokens, cacheMiB, conversations }) {
+  const inFiles = way === 'slot files';
+  const folder = join(WORK, 'bench', `slots-${WAYS.indexOf(way)}`);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   conversations.forEach(({ snapshot }, i) => writeFileSync(join(folder, `${i}.bin`), slotFile(Buffer.from(snapshot.buffer, snapshot.byteOffset, snapshot.byteLength))));
   const { port, explain, close } = await start([
-    '-m', path, '-dev', 'none', '-t', threads, '-np', sequences, '-kvu', '-c', kvTokens, '-fit', 'off', '--cache-ram', cacheMiB, '--slot-save-path', folder,
-    '--no-ui', '--host', '127.0.0.1', '--port', 0,
+    '-m', path, '-dev', 'none', '-t', threads, '-np', sequences, '-kvu', '-c', kvTokens, '-fit', 'off', '--slot-save-path', folder,
+    '--cache-ram', inFiles ? 0 : cacheMiB, '--no-ui', '--host', '127.0.0.1', '--port', 0,
   ]);
   const slot = (id, action, name) => post(port, `/slots/${id}?action=${action}`, { filename: `${name}.bin` });
   const complete = async (prompt, tokens, id) => {
@@ -43,32 +47,34 @@ export async function openWalker({ path, threads, sequences, kvTokens, cacheMiB,
     const body = { prompt, n_predict: tokens, stream: true, temperature: 0, ignore_eos: true, cache_prompt: true, ...(id !== undefined && { id_slot: id }) };
     await post(port, '/completion', body, (event) => (last = event));
     assert.equal(last?.tokens_predicted, tokens, 'as many tokens as were asked for');
-    return { prefilled: last.timings.prompt_n };
+    return last.timings.prompt_n;
   };
-  return {
-    /** Puts every conversation into the prompt cache: that takes what a request for another prompt pushes out of a slot. */
-    fill: async () => {
-      for (const [i, { text }] of conversations.entries()) {
-        await slot(0, 'restore', i);
-        await complete(text, 1, 0);
-        await complete('x', 1, 0);
-      }
-    },
-    /** A turn of conversation `i` on slot `id`: `{ prefilled }` tokens. */
-    turn: async (way, i, prompt, tokens, id) => {
-      try {
-        if (way === 'prompt cache') return await complete(prompt, tokens);
-        await slot(id, 'restore', i);
-        const done = await complete(prompt, tokens, id);
-        await slot(id, 'save', i);
-        return done;
-      } catch (error) {
-        throw explain(error);
-      }
-    },
-    close: async () => {
-      await close();
-      rmSync(folder, { recursive: true, force: true });
-    },
+  const told = (work) => (...args) => work(...args).catch((error) => Promise.reject(explain(error)));
+  const turn = told(async (i, prompt, tokens, id) => {
+    if (!inFiles) return complete(prompt, tokens);
+    await slot(id, 'restore', i);
+    const prefilled = await complete(prompt, tokens, id);
+    await slot(id, 'save', i);
+    return prefilled;
+  });
+  // The prompt cache takes what a request for another prompt pushes out of a slot.
+  const fill = told(async () => {
+    for (const [i, { text }] of conversations.entries()) {
+      await slot(0, 'restore', i);
+      await complete(text, 1, 0);
+      await complete('x', 1, 0);
+    }
+  });
+  const ended = async () => {
+    await close();
+    rmSync(folder, { recursive: true, force: true });
   };
+  try {
+    if (!inFiles) await fill();
+  } catch (error) {
+    await ended();
+    throw error;
+  }
+  /** `turn(i, prompt, tokens, id)`: a turn of conversation `i` on slot `id`; the tokens that the server prefilled. */
+  return { name: `llama-server, ${way}`, turn, close: ended };
 }
