@@ -1,10 +1,8 @@
 /**
  * Where the state of conversations is kept: cells of the KV cache, then host memory, then disk.
  */
-import { freemem } from 'node:os';
 import { join } from 'node:path';
-import type { Device } from './devices.js';
-import type { NativeLoadOptions } from './native.js';
+import type { NativeDevice, NativeLoadOptions } from './native.js';
 import type { NativeCache } from './native-session.js';
 import { userCache } from './user-cache.js';
 
@@ -28,14 +26,15 @@ export type CacheState = NativeCache;
 
 const mebibyte = 2 ** 20;
 
-/** @internal The addon's part of {@link CacheOptions}. `used`: the devices that will compute. */
+/** @internal The addon's part of {@link CacheOptions}. `host`: the CPU's memory; `used`: the GPUs that will compute. */
 export function cacheBudgets(
   options: CacheOptions = {},
-  used: readonly Device[],
+  host: Pick<NativeDevice, 'freeBytes'>,
+  used: readonly Pick<NativeDevice, 'uma'>[],
 ): Pick<NativeLoadOptions, 'ramBytes' | 'diskBytes' | 'diskFolder' | 'checkpointBytes'> {
-  const shared = used.some((device) => device.kind === 'igpu');
+  const shared = used.some((device) => device.uma);
   return {
-    ramBytes: options.ramBytes ?? (shared ? 0 : Math.min(Math.floor(freemem() / 8), 2048 * mebibyte)),
+    ramBytes: options.ramBytes ?? (shared ? 0 : Math.min(Math.floor(host.freeBytes / 8), 2048 * mebibyte)),
     diskBytes: options.diskBytes ?? 0,
     diskFolder: options.diskDir ?? join(userCache(), 'ternion', 'state'),
     checkpointBytes: options.checkpointBytes ?? 256 * mebibyte,

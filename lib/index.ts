@@ -2,7 +2,7 @@
 export { buildInfo } from './addon.js';
 export type { CacheOptions, CacheState } from './cache.js';
 export { devices } from './devices.js';
-export type { Device, Devices } from './devices.js';
+export type { Device, Devices, DevicesOptions } from './devices.js';
 export { TernionError, errorCodes, isTernionError } from './errors.js';
 export type { ErrorCode, ErrorDetails } from './errors.js';
 export type { ChatOptions, Chunk, GenerateOptions, Generation, Result, TokenLogprob, Usage } from './generation.js';

@@ -73,10 +73,11 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     refuseIfAborted(signal);
     const native = addon();
     const setting = process.env['TERNION_DEVICES'];
-    const known = options.devices !== undefined || setting ? undefined : (await native.devices(true)).devices;
-    if (options.devices === undefined) used = defaultDevices(known ?? [], setting);
+    const open = options.devices === undefined ? !setting || isGpu(defaultDevices([], setting)) : isGpu(options.devices);
+    const known = (await native.devices(open)).devices;
+    if (options.devices === undefined) used = defaultDevices(known, setting);
     const gpus = used.filter((id) => id !== 'cpu');
-    const computing = (gpus.length > 0 ? (known ?? (await native.devices(true)).devices) : []).filter((device) => gpus.includes(device.id));
+    const host = known.find((device) => device.id === 'cpu') ?? { freeBytes: 0 };
     refuseIfAborted(signal);
     const kv = options.kv ?? 'f16';
     const packs = packCache(options.packCache);
@@ -90,7 +91,7 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
         sequences: options.sequences ?? 1,
         kvTokens: options.kvTokens ?? 0,
         spareSequences: options.spareSequences ?? -1,
-        ...cacheBudgets(options.cache, computing),
+        ...cacheBudgets(options.cache, host, known.filter((device) => gpus.includes(device.id))),
         threads: options.threads ?? 0,
         kvK: typeof kv === 'string' ? kv : kv.k,
         kvV: typeof kv === 'string' ? kv : kv.v,
@@ -117,6 +118,8 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     throw error;
   }
 }
+
+const isGpu = (ids: readonly string[]) => ids.some((id) => id !== 'cpu');
 
 function refuseIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'loading was aborted', { cause: signal.reason });

@@ -8,6 +8,8 @@ type OnProgress = ((fraction: number) => void) | null;
 export interface NativeMeasuring {
   /** Bytes per second that so many threads read together. Takes a gibibyte and about a second. */
   readBandwidth(threads: number, onProgress: OnProgress): NativeTask<number>;
+  /** The same of a GPU, while it multiplies. Rejects with ERR_DEVICE_NOT_FOUND, ERR_OUT_OF_MEMORY, ERR_MODEL_UNSUPPORTED, ERR_DEVICE_LOST or ERR_ABORTED. */
+  deviceBandwidth(id: string, onProgress: OnProgress): NativeTask<number>;
   /** 8-bit multiply-adds per second of so many threads, on registers alone. `instruction` is empty where none is known. */
   multiplyPeak(threads: number, onProgress: OnProgress): NativeTask<{ readonly instruction: string; readonly productsPerSecond: number }>;
   /** What {@link kernelBench} takes here. */

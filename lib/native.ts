@@ -23,8 +23,26 @@ export interface NativeDevice {
   readonly description: string;
   readonly backend: string;
   readonly kind: 'cpu' | 'gpu' | 'igpu';
+  /** Where it is plugged in, `0000:01:00.0`; empty where there is no PCI device. */
+  readonly pciId: string;
+  /** PCI vendor and device, `1002:13fe`; empty where nobody says. */
+  readonly hardwareId: string;
+  readonly driver: string;
+  readonly driverVersion: string;
+  /** `x86_64`, `gfx1013` …; empty where nobody says. */
+  readonly architecture: string;
+  /** A GPU whose memory is the CPU's: its bytes are the CPU's bytes, not bytes beside them. */
+  readonly uma: boolean;
+  /** A GPU that the CPU plays (lavapipe). */
+  readonly software: boolean;
+  /** Of the device's own memory; of the CPU and of UMA devices what the machine has and control groups allow. */
   readonly totalBytes: number;
+  /** What can be had now: of the CPU without swapping, clean file pages included. */
   readonly freeBytes: number;
+  /** The largest single buffer. */
+  readonly largestAllocationBytes: number;
+  /** What changes speed. A GPU: `fp16`, `bf16`, `int8-dot` (in one instruction), `matrix-cores`, `memory-budget`. The CPU: its instruction sets, `avx512-vnni` … */
+  readonly capabilities: readonly string[];
 }
 
 export interface NativeDevices {

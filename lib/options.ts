@@ -52,6 +52,7 @@ const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
 const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a number above 0' }));
 const fraction = numberFrom(0, 1, 'a number from 0 to 1');
 const boolean = z.boolean({ error: 'true or false' });
+export const orAgain: z.ZodMiniType<boolean | 'again'> = z.union([z.boolean(), z.literal('again')], { error: "true, false or 'again'" });
 const string = z.string({ error: 'a string' });
 export const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
 const lastN = intFrom(-1);

@@ -6,6 +6,7 @@
 #include "snapshot_object.h"
 #include "task.h"
 
+#include "engine/device_bandwidth.h"
 #include "engine/log.h"
 #include "engine/multiply_peak.h"
 #include "engine/read_bandwidth.h"
@@ -112,6 +113,14 @@ napi_value measure_read_bandwidth(napi_env env, const Call & call) {
         [](napi_env e, double bytes_per_second) { return make(e, bytes_per_second); });
 }
 
+napi_value measure_device_bandwidth(napi_env env, const Call & call) {
+    const std::string id = to_string(env, call[0]);
+    return start_task(
+        env, call[1], "measuring a device's read bandwidth",
+        [id](const auto & report, const std::atomic<bool> & cancel) { return device_read_bandwidth(id, report, cancel); },
+        [](napi_env e, double bytes_per_second) { return make(e, bytes_per_second); });
+}
+
 napi_value measure_multiply_peak(napi_env env, const Call & call) {
     const auto n_threads = static_cast<size_t>(to_number(env, call[0]));
     return start_task(
@@ -205,6 +214,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "quantize", make_function(env, "quantize", guarded<quantize_file>));
     set(env, exports, "verify", make_function(env, "verify", guarded<verify>));
     set(env, exports, "verifyPack", make_function(env, "verifyPack", guarded<verify_pack_file>));
+    set(env, exports, "deviceBandwidth", make_function(env, "deviceBandwidth", guarded<measure_device_bandwidth>));
     set(env, exports, "readBandwidth", make_function(env, "readBandwidth", guarded<measure_read_bandwidth>));
     set(env, exports, "multiplyPeak", make_function(env, "multiplyPeak", guarded<measure_multiply_peak>));
     set(env, exports, "kernels", make_function(env, "kernels", guarded<make_kernel_facts>));

@@ -45,8 +45,17 @@ napi_value make(napi_env env, const DeviceList & list) {
             set(env, item, "description", device.description);
             set(env, item, "backend", device.backend);
             set(env, item, "kind", device.kind == DeviceKind::cpu ? "cpu" : device.kind == DeviceKind::gpu ? "gpu" : "igpu");
+            set(env, item, "pciId", device.pci_id);
+            set(env, item, "hardwareId", device.hardware_id);
+            set(env, item, "driver", device.driver);
+            set(env, item, "driverVersion", device.driver_version);
+            set(env, item, "architecture", device.architecture);
+            set(env, item, "uma", make_bool(env, device.uma));
+            set(env, item, "software", make_bool(env, device.software));
             set(env, item, "totalBytes", number(device.total_bytes));
             set(env, item, "freeBytes", number(device.free_bytes));
+            set(env, item, "largestAllocationBytes", number(device.largest_allocation_bytes));
+            set(env, item, "capabilities", make_list(env, device.capabilities, [&](const std::string & capability) { return make(env, capability); }));
             return item;
         }));
     set(env, out, "unavailable", make_list(env, list.unavailable, [&](const UnavailableBackend & backend) {

@@ -1,5 +1,6 @@
 #include "backend.h"
 
+#include "device_facts.h"
 #include "log.h"
 
 #include "kernels/cpu/buffer_type.h"
@@ -46,41 +47,6 @@ std::string backend_name(ggml_backend_reg_t reg) {
     return name == "rocm" ? "hip" : name;
 }
 
-uint64_t available_host_bytes() {
-    std::ifstream meminfo("/proc/meminfo");
-    std::string key;
-    uint64_t kib = 0;
-    while (meminfo >> key >> kib) {
-        if (key == "MemAvailable:") {
-            return kib * 1024;
-        }
-        meminfo.ignore(64, '\n');
-    }
-    return 0;
-}
-
-Device describe(ggml_backend_dev_t handle, const std::string & backend, int index) {
-    ggml_backend_dev_props props;
-    ggml_backend_dev_get_props(handle, &props);
-    Device device;
-    device.handle = handle;
-    device.backend = backend;
-    device.name = ggml_backend_dev_name(handle);
-    device.description = ggml_backend_dev_description(handle);
-    device.total_bytes = props.memory_total;
-    device.free_bytes = props.memory_free;
-    device.kind = props.type == GGML_BACKEND_DEVICE_TYPE_GPU    ? DeviceKind::gpu
-                  : props.type == GGML_BACKEND_DEVICE_TYPE_IGPU ? DeviceKind::igpu
-                                                                : DeviceKind::cpu;
-    device.id = device.kind == DeviceKind::cpu ? "cpu" : backend + std::to_string(index);
-    if (device.kind == DeviceKind::cpu) {
-        if (const uint64_t available = available_host_bytes()) {
-            device.free_bytes = available;
-        }
-    }
-    return device;
-}
-
 std::vector<GpuBackend> & gpu_backends() {
     static std::vector<GpuBackend> * list = new std::vector<GpuBackend>{
         {"vulkan", vulkan::compiled_in(), vulkan::open_backend}};
@@ -107,20 +73,34 @@ bool is_cpu_memory(ggml_backend_buffer_type_t type, ggml_backend_dev_t device) {
     return !device || ggml_backend_buft_is_host(type) || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
+struct KnownDevice {
+    ggml_backend_dev_t handle;
+    std::string backend;
+    int index; // within the backend
+};
+
+// Under registry_mutex().
+std::vector<KnownDevice> known_devices() {
+    std::vector<KnownDevice> known;
+    std::map<std::string, int> count;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        ggml_backend_dev_t handle = ggml_backend_dev_get(i);
+        const std::string backend = backend_name(ggml_backend_dev_backend_reg(handle));
+        known.push_back({handle, backend, count[backend]++});
+    }
+    return known;
+}
+
 // Under registry_mutex().
 DeviceList list_locked(bool probe_gpu) {
     DeviceList list;
     if (probe_gpu) {
         register_gpu_backends(list.unavailable);
     }
-    std::map<std::string, int> count;
-    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
-        ggml_backend_dev_t handle = ggml_backend_dev_get(i);
-        const std::string backend = backend_name(ggml_backend_dev_backend_reg(handle));
-        if (!probe_gpu && backend != "cpu") {
-            continue;
+    for (const auto & [handle, backend, index] : known_devices()) {
+        if (probe_gpu || backend == "cpu") {
+            list.devices.push_back(describe_device(handle, backend, index));
         }
-        list.devices.push_back(describe(handle, backend, count[backend]++));
     }
     std::stable_sort(list.devices.begin(), list.devices.end(), [](const Device & a, const Device & b) {
         return (a.kind == DeviceKind::cpu) > (b.kind == DeviceKind::cpu);
@@ -193,9 +173,9 @@ std::string device_id_of(ggml_backend_buffer_type_t type) {
         return "cpu";
     }
     std::lock_guard lock(registry_mutex());
-    for (const Device & device : list_locked(true).devices) {
-        if (device.handle == handle) {
-            return device.id;
+    for (const auto & [known, backend, index] : known_devices()) {
+        if (known == handle) {
+            return device_id(backend, index);
         }
     }
     return "cpu";
@@ -234,14 +214,8 @@ std::vector<std::pair<std::string, std::string>> build_facts() {
         backends += backend.compiled_in ? " " + backend.name : "";
     }
     std::string features;
-    if (ggml_backend_reg_t cpu = ggml_backend_reg_by_name("CPU")) {
-        const auto get = reinterpret_cast<ggml_backend_get_features_t>(
-            ggml_backend_reg_get_proc_address(cpu, "ggml_backend_get_features"));
-        for (const ggml_backend_feature * f = get ? get(cpu) : nullptr; f && f->name; ++f) {
-            if (std::string(f->value) != "0") {
-                features += (features.empty() ? "" : " ") + std::string(f->name);
-            }
-        }
+    for (const std::string & feature : cpu_features()) {
+        features += (features.empty() ? "" : " ") + feature;
     }
     return {{"llama", llama_build_info()}, {"compiler", __VERSION__}, {"cpu", features}, {"backends", backends}};
 }

@@ -22,8 +22,17 @@ struct Device {
     std::string description;
     std::string backend;
     DeviceKind kind = DeviceKind::cpu;
-    uint64_t total_bytes = 0;
-    uint64_t free_bytes = 0; // CPU: what the OS reports as available
+    std::string pci_id;      // "0000:01:00.0"; empty where there is none
+    std::string hardware_id; // PCI vendor and device, "1002:13fe"
+    std::string driver, driver_version;
+    std::string architecture; // "x86_64", "gfx1013" …; empty where nobody says
+    bool uma = false;         // a GPU whose memory is the host's
+    bool software = false;    // a GPU that is played by the CPU
+    /// Of its own memory, or of the host's: what a control group and the driver leave this process. A pool that a GPU shares with
+    /// the CPU shows in both, and is one.
+    uint64_t total_bytes = 0, free_bytes = 0;
+    uint64_t largest_allocation_bytes = 0;
+    std::vector<std::string> capabilities; // that change speed: of a CPU "avx512-vnni" …, of a GPU as in vulkan/facts.h
     ggml_backend_dev_t handle = nullptr;
 };
 

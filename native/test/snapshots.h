@@ -1,5 +1,7 @@
-// What the tests of snapshots share: made-up ones, and a folder that goes away.
+// What the tests of snapshots share: made-up ones.
 #pragma once
+
+#include "scratch.h"
 
 #include "engine/snapshot.h"
 
@@ -69,20 +71,5 @@ inline std::vector<std::string> names_in(const fs::path & folder) {
     std::sort(names.begin(), names.end());
     return names;
 }
-
-class Scratch {
-  public:
-    Scratch() {
-        std::random_device random;
-        path_ = fs::temp_directory_path() / ("ternion-snapshots-" + std::to_string(random()) + std::to_string(random()));
-        fs::create_directories(path_);
-    }
-    ~Scratch() { fs::remove_all(path_); }
-    const fs::path & path() const { return path_; }
-    std::string operator/(const std::string & name) const { return (path_ / name).string(); }
-
-  private:
-    fs::path path_;
-};
 
 } // namespace snapshots

@@ -70,9 +70,9 @@ describe('options', () => {
 });
 
 describe('the default device', () => {
-  const cpu = { id: 'cpu', kind: 'cpu' } as const;
-  const igpu = { id: 'vulkan0', kind: 'igpu' } as const;
-  const gpu = { id: 'vulkan1', kind: 'gpu' } as const;
+  const cpu = { id: 'cpu', kind: 'cpu', software: false } as const;
+  const igpu = { id: 'vulkan0', kind: 'igpu', software: false } as const;
+  const gpu = { id: 'vulkan1', kind: 'gpu', software: false } as const;
 
   test('is the first discrete GPU, else the integrated one, else the CPU; the environment replaces it', () => {
     expect(defaultDevices([cpu, igpu, gpu], undefined)).toEqual(['vulkan1']);
@@ -80,6 +80,9 @@ describe('the default device', () => {
     expect(defaultDevices([cpu], undefined)).toEqual(['cpu']);
     expect(defaultDevices([cpu, gpu], ' cpu , ')).toEqual(['cpu']);
     expect(defaultDevices([cpu, gpu], '')).toEqual(['vulkan1']);
+    const played = { id: 'vulkan2', kind: 'gpu', software: true } as const;
+    expect(defaultDevices([cpu, played], undefined)).toEqual(['cpu']);
+    expect(defaultDevices([cpu, played, igpu], undefined)).toEqual(['vulkan0']);
   });
 });
 

@@ -5,6 +5,18 @@ process.env['GGML_VK_VISIBLE_DEVICES'] = '0'; // lavapipe is a software device, 
 const path = 'models/tern-5m-tq2_0.gguf';
 const gpu = (await devices()).find((device) => device.backend === 'vulkan');
 
+test.skipIf(gpu === undefined)('lavapipe is a GPU that the CPU plays, in the CPU’s memory', async () => {
+  const [cpu] = await devices();
+  expect(gpu).toMatchObject({ driver: 'llvmpipe', uma: true, software: true, hardwareId: '', pciId: '' });
+  expect(gpu!.driverVersion).toMatch(/Mesa/);
+  expect(gpu!.capabilities).toContain('fp16');
+  expect(gpu!.capabilities).not.toContain('int8-dot');
+  expect(gpu!.totalBytes).toBeLessThanOrEqual(cpu!.totalBytes);
+  expect(gpu!.freeBytes).toBeLessThanOrEqual(gpu!.totalBytes);
+  expect(gpu!.largestAllocationBytes).toBeGreaterThan(2 ** 27);
+  expect((await devices({ measure: 'again' })).find((device) => device.id === gpu!.id)?.readBytesPerSecond).toBeGreaterThan(1e8);
+});
+
 // The CPU quantises activations and Vulkan does not, so logits are compared, teacher-forced, and not texts.
 test.skipIf(gpu === undefined)('Vulkan agrees with the CPU', async () => {
   const cpu = await loadModel(path, { devices: ['cpu'] });
