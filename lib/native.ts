@@ -99,14 +99,21 @@ export interface NativeModelInfo {
   readonly pooling: string;
 }
 
+/** What a weight is for, by its name in the GGUF. */
+export type WeightRole = 'embedding' | 'attention' | 'recurrent' | 'router' | 'experts' | 'shared-experts' | 'ffn' | 'output' | 'other';
+
 export interface NativePlacement {
-  /** Bytes really allocated, by device, read from the loaded buffers. */
+  /** Bytes in use, by device, the CPU first: of weights those of the tensors, read from their buffers (a mapped file may keep more pages in memory). */
   readonly devices: readonly {
     readonly device: string;
     readonly weightBytes: number;
     readonly kvBytes: number;
+    /** Of recurrent layers. */
+    readonly stateBytes: number;
     readonly computeBytes: number;
   }[];
+  /** The weights' bytes as they are held, by device, role and layer; `layer` is -1 for those of no layer. */
+  readonly weights: readonly { readonly device: string; readonly role: WeightRole; readonly layer: number; readonly tensors: number; readonly bytes: number }[];
   readonly gpuLayers: number;
   readonly layers: number;
   readonly threads: number;
@@ -123,6 +130,11 @@ export interface NativePlacement {
   readonly kvTokens: number;
   /** Sessions that can be resident at once: `sequences` and the spare ones. */
   readonly sequenceIds: number;
+}
+
+export interface NativeDryRun {
+  readonly info: NativeModelInfo;
+  readonly placement: NativePlacement;
 }
 
 /** A running operation that can be cancelled; a cancelled one rejects with `ERR_ABORTED`. */
@@ -158,6 +170,8 @@ export interface Addon extends NativeMeasuring {
   /** `probeGpu` false never touches a GPU loader. */
   devices(probeGpu: boolean): Promise<NativeDevices>;
   load(options: NativeLoadOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeModel>;
+  /** What {@link load} would take, laid out by llama.cpp itself without taking it. Rejects as load does, out of memory excepted. */
+  dryRun(options: NativeLoadOptions, onProgress: null): NativeTask<NativeDryRun>;
   /** Reads a GGUF header: metadata and tensor table, never weights. Rejects with ERR_MODEL_INVALID. */
   inspect(path: string): Promise<NativeInspection>;
   /** Minimum level 0 debug … 3 error, 4 nothing. Lines arrive on the JavaScript thread, coalesced. */

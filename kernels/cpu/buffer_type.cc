@@ -223,6 +223,16 @@ const Way & Loading::way_of(const ggml_tensor * weight, SourceFormat format) {
     return known != ways_.end() ? *known->second : *ways_.emplace(key, &choose_way(weight, format)).first->second;
 }
 
+uint64_t Loading::count(const ggml_tensor * weight, std::vector<PackedKind> & kinds) {
+    SourceFormat format{};
+    if (!source_format(weight, format)) {
+        return 0;
+    }
+    const Way & way = way_of(weight, format);
+    kernels::count(kinds, weight, way);
+    return bytes_of(weight, way);
+}
+
 const Way & Loading::choose_way(const ggml_tensor * weight, SourceFormat format) {
     const auto ways = ways_of(kernels_, format);
     const auto first = [&](auto wanted) { return std::find_if(ways.begin(), ways.end(), wanted); };

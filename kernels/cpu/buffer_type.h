@@ -84,6 +84,8 @@ class Loading {
     StoredPack & stored() { return options_.stored; }
     /// How a weight is packed. The same for the same weight, as long as this lives. @throws std::bad_alloc
     const Way & way_of(const ggml_tensor * weight, SourceFormat format);
+    /// Counts a weight that would be packed among `kinds`; its bytes. @throws std::bad_alloc
+    uint64_t count(const ggml_tensor * weight, std::vector<PackedKind> & kinds);
     /// Ways are known of all weights: gives back what they were tried with.
     void nothing_more_to_try() { trial_memory_.reset(); }
     /// What was packed, of all buffers; usually there is one, or none.

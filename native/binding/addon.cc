@@ -64,6 +64,14 @@ napi_value load(napi_env env, const Call & call) {
         [](napi_env e, std::unique_ptr<Engine> engine) { return ModelObject::create(e, std::move(engine)); });
 }
 
+napi_value dry_run(napi_env env, const Call & call) {
+    EngineOptions options = read_load_options(env, call[0]);
+    const std::string path = options.model.path;
+    return start_task(
+        env, call[1], path, [options = std::move(options)](const auto &, const std::atomic<bool> & cancel) { return Engine::dry_run(options, cancel); },
+        [](napi_env e, const DryRun & run) { return make(e, run); });
+}
+
 napi_value synthesize_file(napi_env env, const Call & call) {
     SynthOptions options = read_synth_options(env, call[0]);
     const std::string path = options.path;
@@ -208,6 +216,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "buildInfo", make_function(env, "buildInfo", guarded<build_info>));
     set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
+    set(env, exports, "dryRun", make_function(env, "dryRun", guarded<dry_run>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));
     set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
     set(env, exports, "importModel", make_function(env, "importModel", guarded<import_file>));

@@ -165,21 +165,30 @@ napi_value make(napi_env env, const ModelInfo & info) {
     return out;
 }
 
-napi_value make_placement(napi_env env, const Engine & engine) {
-    const Context & context = *engine.context;
+napi_value make(napi_env env, const Placement & placement) {
     napi_value out = make_object(env);
-    set(env, out, "devices", make_list(env, context.placement(), [&](const DevicePlacement & place) {
+    set(env, out, "devices", make_list(env, placement.devices, [&](const DevicePlacement & place) {
             napi_value item = make_object(env);
             set(env, item, "device", place.device);
             set(env, item, "weightBytes", number(place.weight_bytes));
             set(env, item, "kvBytes", number(place.kv_bytes));
+            set(env, item, "stateBytes", number(place.state_bytes));
             set(env, item, "computeBytes", number(place.compute_bytes));
             return item;
         }));
-    set(env, out, "gpuLayers", static_cast<double>(engine.model->gpu_layers()));
-    set(env, out, "layers", static_cast<double>(engine.model->info().layers));
-    set(env, out, "threads", static_cast<double>(context.threads()));
-    const PackedFacts & packed = engine.model->packed();
+    set(env, out, "weights", make_list(env, placement.weights, [&](const WeightPlace & place) {
+            napi_value item = make_object(env);
+            set(env, item, "device", place.device);
+            set(env, item, "role", place.role);
+            set(env, item, "layer", static_cast<double>(place.layer));
+            set(env, item, "tensors", static_cast<double>(place.tensors));
+            set(env, item, "bytes", number(place.bytes));
+            return item;
+        }));
+    set(env, out, "gpuLayers", static_cast<double>(placement.gpu_layers));
+    set(env, out, "layers", static_cast<double>(placement.layers));
+    set(env, out, "threads", static_cast<double>(placement.threads));
+    const PackedFacts & packed = placement.packed;
     set(env, out, "kernels", packed.kernels);
     set(env, out, "packed", make_list(env, packed.kinds, [&](const kernels::PackedKind & kind) {
             napi_value item = make_object(env);
@@ -191,10 +200,17 @@ napi_value make_placement(napi_env env, const Engine & engine) {
         }));
     set(env, out, "packedBytes", number(packed.bytes));
     set(env, out, "packsFromCache", make_bool(env, packed.from_cache));
-    set(env, out, "context", number(context.context_size()));
-    set(env, out, "sequences", number(context.sequences()));
-    set(env, out, "kvTokens", number(context.kv_tokens()));
-    set(env, out, "sequenceIds", number(context.sequence_ids()));
+    set(env, out, "context", number(placement.context));
+    set(env, out, "sequences", number(placement.sequences));
+    set(env, out, "kvTokens", number(placement.kv_tokens));
+    set(env, out, "sequenceIds", number(placement.sequence_ids));
+    return out;
+}
+
+napi_value make(napi_env env, const DryRun & run) {
+    napi_value out = make_object(env);
+    set(env, out, "info", make(env, run.info));
+    set(env, out, "placement", make(env, run.placement));
     return out;
 }
 

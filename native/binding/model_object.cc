@@ -32,7 +32,7 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     Holder self(new ModelObject(environment, std::move(engine)));
     napi_value object = make_object(env);
     set(env, object, "info", make(env, self->engine_->model->info()));
-    set(env, object, "placement", make_placement(env, *self->engine_));
+    set(env, object, "placement", make(env, self->engine_->context->placement()));
 
     const auto method = [&](const char * name, napi_callback callback) { set(env, object, name, make_function(env, name, callback)); };
     method("stats", guarded<stats>);

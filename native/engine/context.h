@@ -6,6 +6,7 @@
 #include "generation.h"
 #include "kv_cache.h"
 #include "model.h"
+#include "placement.h"
 #include "thread_budget.h"
 #include "thread_governor.h"
 #include "worker.h"
@@ -28,6 +29,8 @@ namespace ternion {
 class Context {
   public:
     static Result<std::unique_ptr<Context>> create(std::shared_ptr<Model> model, const ContextOptions & options);
+    /// What create() would take, for a model that was loaded dry. Blocks for some 100 ms.
+    static Result<Placement> lay_out(std::shared_ptr<Model> model, const ContextOptions & options);
     ~Context(); // stop(), then frees the llama_context
 
     /// `pinned`: its cells stay while there is any other way.
@@ -67,11 +70,12 @@ class Context {
 
     Stats stats();
     CacheStats cache_stats();
-    std::vector<DevicePlacement> placement() const { return placement_; }
+    /// Any thread.
+    Placement placement() const;
     uint32_t context_size() const { return context_; }
     uint32_t sequences() const { return options_.sequences; }
     uint32_t kv_tokens() const { return options_.kv_tokens; }
-    uint32_t sequence_ids() const { return cache_->options().ids; }
+    uint32_t sequence_ids() const { return options_.sequences + static_cast<uint32_t>(options_.spare); }
     int32_t threads() const { return options_.threads; }
 
   private:
@@ -88,7 +92,6 @@ class Context {
     Result<bool> check_kv_types() const;
     Result<bool> make_context();
     Result<bool> make_cache();
-    void read_placement();
 
     // prepare.cc, text thread
     void prepare(const GenerationPtr & generation);
@@ -151,7 +154,7 @@ class Context {
     uint32_t context_ = 0;
     std::unique_ptr<llama_context, Free> ctx_;
     std::unique_ptr<ChatTemplate> template_; // text thread
-    std::vector<DevicePlacement> placement_;
+    std::vector<DevicePlacement> devices_;
 
     // Shared between threads, under mutex_.
     std::mutex mutex_;

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <map>
 
 namespace ternion {
 namespace {
@@ -48,6 +47,17 @@ Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, c
     return context;
 }
 
+Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOptions & options) {
+    Context context(std::move(model), options);
+    for (const auto step : {&Context::check_options, &Context::make_context}) {
+        if (auto ok = (context.*step)(); !ok) {
+            return ok.error();
+        }
+    }
+    context.devices_ = device_placements(context.ctx_.get(), context.model_->weights());
+    return context.placement();
+}
+
 Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
 
 Result<bool> Context::init() {
@@ -56,7 +66,7 @@ Result<bool> Context::init() {
             return ok.error();
         }
     }
-    read_placement();
+    devices_ = device_placements(ctx_.get(), model_->weights());
     publish();
     thread_ = std::thread([this] { run(); });
     return true;
@@ -199,18 +209,19 @@ Result<bool> Context::make_cache() {
     return true;
 }
 
-void Context::read_placement() {
-    std::map<std::string, DevicePlacement> by_device;
-    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx_.get())) {
-        DevicePlacement & place = by_device[device_id_of(type)];
-        place.weight_bytes += bytes.model;
-        place.kv_bytes += bytes.context;
-        place.compute_bytes += bytes.compute;
-    }
-    for (auto & [device, place] : by_device) {
-        place.device = device;
-        placement_.push_back(place);
-    }
+Placement Context::placement() const {
+    Placement all;
+    all.devices = devices_;
+    all.weights = model_->weights();
+    all.packed = model_->packed();
+    all.gpu_layers = model_->gpu_layers();
+    all.layers = model_->info().layers;
+    all.threads = options_.threads;
+    all.context = context_;
+    all.sequences = options_.sequences;
+    all.kv_tokens = options_.kv_tokens;
+    all.sequence_ids = sequence_ids();
+    return all;
 }
 
 } // namespace ternion

@@ -54,9 +54,4 @@ struct CacheStats {
     std::vector<CacheNode> nodes; // parents first
 };
 
-struct DevicePlacement {
-    std::string device;
-    uint64_t weight_bytes = 0, kv_bytes = 0, compute_bytes = 0;
-};
-
 } // namespace ternion

@@ -3,6 +3,7 @@
 #include "gguf_file.h"
 #include "kernel_choice.h"
 #include "log.h"
+#include "placement.h"
 
 #include <algorithm>
 #include <climits>
@@ -10,9 +11,6 @@
 #include <filesystem>
 #include <map>
 #include <set>
-
-// Not in upstream's public headers, but stable for years: every tensor of a model by name.
-const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace ternion {
 namespace {
@@ -69,8 +67,9 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     llama_model_params params = llama_model_default_params();
     params.devices = handles.data(); // an empty list: CPU only; null would mean "all there are"
     params.n_gpu_layers = devices->empty() ? 0 : options.gpu_layers;
-    params.load_mode = options.mmap ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
+    params.load_mode = options.mmap && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
+    params.no_alloc = options.dry;
     params.progress_callback_user_data = &state;
     params.progress_callback = [](float fraction, void * user) {
         const auto * p = static_cast<Progress *>(user);
@@ -106,6 +105,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
         if (auto ok = model->check_placement(*devices); !ok) {
             return ok.error();
         }
+        model->weights_ = devices->empty() ? model->packed().places : weight_places(model->handle());
     }
     model->read_info(options.path);
     return model;

@@ -24,6 +24,7 @@ struct ModelOptions {
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()
     PackCache packs;         // of weights that are packed for kernels of ours
     bool vocab_only = false; // no weights: tokenize and detokenize alone work
+    bool dry = false;        // no memory either: where everything would go. On one thread until the model is gone, see PackedLoad
 };
 
 struct ModelInfo {
@@ -56,6 +57,7 @@ class Model {
     const ModelInfo & info() const { return info_; }
     int32_t gpu_layers() const { return gpu_layers_; }
     const PackedFacts & packed() const { return packed_load_.facts(); }
+    const std::vector<WeightPlace> & weights() const { return weights_; }
     bool on_gpu() const { return gpu_layers_ > 0; }
 
     /// Rejects text that is longer than llama.cpp can count (2 GiB).
@@ -78,6 +80,7 @@ class Model {
 
     std::unique_ptr<llama_model, Free> handle_;
     PackedLoad packed_load_;
+    std::vector<WeightPlace> weights_;
     ModelInfo info_;
     int32_t gpu_layers_ = 0;
 };

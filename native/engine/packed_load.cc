@@ -2,6 +2,7 @@
 
 #include "backend.h"
 #include "log.h"
+#include "placement.h"
 #include "thread_budget.h"
 #include "timings_file.h"
 
@@ -52,6 +53,9 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         }
         llama_model * const handle = llama_model_load_from_file(path.c_str(), params);
         facts_.kernels = loading && loading->bytes() > 0 ? "float32" : facts_.kernels;
+        if (handle) {
+            facts_.places = weight_places(handle);
+        }
         return handle;
     }
     const kernels::Kernels & set = *options.choice.kernels;
@@ -79,10 +83,17 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
     std::vector<std::shared_ptr<kernels::PackedWeights>> packed;
     bool unfit = false;
     {
-        kernels::Loading loading(set, std::move(how));
+        auto loading = std::make_unique<kernels::Loading>(set, std::move(how));
         handle.reset(llama_model_load_from_file(path.c_str(), params));
-        packed = std::move(loading.packed());
-        unfit = loading.unfit();
+        packed = std::move(loading->packed());
+        unfit = loading->unfit();
+        if (handle) {
+            facts_.places = weight_places(handle.get());
+        }
+        if (handle && params.no_alloc) {
+            laying_out_ = std::move(loading);
+            lay_out(handle.get());
+        }
     }
     if (cached) {
         write_timings(options.cache.folder);
@@ -98,6 +109,8 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         PackedLoadOptions again = options;
         again.choice.way = unfit ? "ternary" : again.choice.way;
         again.cache = changed ? PackCache{} : again.cache;
+        laying_out_.reset();
+        facts_ = {};
         return load(path, params, again, cancel);
     }
     if (!handle || packed.empty()) {
@@ -114,6 +127,15 @@ llama_model * PackedLoad::load(const std::string & path, const llama_model_param
         writer_.start(options.cache, model, pack_of, packed.front());
     }
     return handle.release();
+}
+
+void PackedLoad::lay_out(const llama_model * model) {
+    for (const auto & [name, tensor] : llama_internal_get_tensor_map(model)) {
+        if (tensor->buffer && ggml_backend_buffer_get_type(tensor->buffer) == kernels::packed_weights_buffer_type()) {
+            facts_.kernels = laying_out_->kernels().name;
+            facts_.bytes += laying_out_->count(tensor, facts_.kinds);
+        }
+    }
 }
 
 void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & model, const std::string & kernels, std::shared_ptr<kernels::PackedWeights> weights) {
