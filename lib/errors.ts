@@ -20,6 +20,7 @@ export const errorCodes = {
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
   ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device, or a snapshot does not fit into memory. Or the KV cache has no room for a request, because pinned sessions hold it; `details`, in cells: `kvTokens`, `free`.',
+  ERR_PLAN_DOES_NOT_FIT: 'A plan cannot be followed: it does not fit, or no longer; or it is of another file or machine. `details`: `shortages` (by device `neededBytes` and `availableBytes`) and `memory` as it would be now, or `device`, or `path`.',
   ERR_STATE_CORRUPT: 'A snapshot is damaged: cut off, longer than it says, or not what was written. `details`: `path`, if it is a file.',
   ERR_STATE_MISMATCH: 'A snapshot is sound, but was made under another setting than it is to be used with: model, KV type, build, version of the format. `details`: `setting`, its values `found` and `expected` (absent where there is none), and `path`, if it is a file.',
   ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',

@@ -20,6 +20,10 @@ export type {
 export type { Full, OnFull } from './on-full.js';
 export { clearPacks, listPacks, verifyPack } from './packs.js';
 export type { Pack, PackCacheOptions, PackFolderOptions, PackVerification, VerifyPackOptions } from './packs.js';
+export { plan } from './plan/plan.js';
+export type { Plan, Reason } from './plan/plan.js';
+export type { PlannedMemory, Shortage } from './plan/memory.js';
+export type { ContextRange, PlanRequest, PlanSettings, ReserveOptions } from './plan/request.js';
 export type { Prime, PrimeOptions } from './prime.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';

@@ -2,19 +2,23 @@
  * From a file to a {@link Model}.
  */
 import { addon } from './addon.js';
-import { cacheBudgets } from './cache.js';
 import type { CacheOptions } from './cache.js';
 import { defaultDevices } from './devices.js';
-import { TernionError, fromNative, isTernionError } from './errors.js';
+import { TernionError, fromNative } from './errors.js';
 import type { KvType } from './kv.js';
 import { Model } from './model.js';
+import type { NativeDevice, NativeLoadOptions } from './native.js';
+import { defaultContext, nativeLoadOptions, trainedContext } from './native-options.js';
 import { read } from './options.js';
-import { packCache } from './packs.js';
+import { followPlan } from './plan/follow.js';
+import type { Plan } from './plan/plan.js';
 import type { PackCacheOptions } from './packs.js';
 import { trace } from './trace.js';
 
 /** Options of {@link loadModel}. */
 export interface LoadOptions {
+  /** Load as {@link plan} found, which has to fit still; in place of all options that a plan decides. */
+  readonly plan?: Plan | undefined;
   /** Device ids, as {@link devices} lists them; `['cpu']` opens no GPU loader. Default: the first discrete GPU, else the first integrated one, else the CPU; `TERNION_DEVICES` in the environment replaces that choice. */
   readonly devices?: readonly string[] | undefined;
   /** Layers on the GPU; the rest stays on the CPU. Default `'all'`. */
@@ -48,13 +52,11 @@ export interface LoadOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const defaultContext = 4096;
-
 /**
  * Loads a GGUF model. The event loop stays free: loading has a thread of its own.
  *
  * @throws ERR_INVALID_ARG at once; rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED,
- * ERR_DEVICE_NOT_FOUND, ERR_OUT_OF_MEMORY or ERR_ABORTED. A device that was named and cannot take the model is an
+ * ERR_DEVICE_NOT_FOUND, ERR_PLAN_DOES_NOT_FIT, ERR_OUT_OF_MEMORY or ERR_ABORTED. A device that was named and cannot take the model is an
  * error, never a reason to use the CPU.
  * @example
  * ```ts
@@ -68,41 +70,17 @@ export function loadModel(path: string, options: LoadOptions = {}): Promise<Mode
 async function load(path: string, options: LoadOptions): Promise<Model> {
   const started = performance.now();
   const { signal, onProgress } = options;
-  let used: readonly string[] = options.devices ?? [];
+  const named = options.plan?.devices ?? options.devices;
+  let used: readonly string[] = named ?? [];
   try {
     refuseIfAborted(signal);
     const native = addon();
     const setting = process.env['TERNION_DEVICES'];
-    const open = options.devices === undefined ? !setting || isGpu(defaultDevices([], setting)) : isGpu(options.devices);
+    const open = named === undefined ? !setting || isGpu(defaultDevices([], setting)) : isGpu(named);
     const known = (await native.devices(open)).devices;
-    if (options.devices === undefined) used = defaultDevices(known, setting);
-    const gpus = used.filter((id) => id !== 'cpu');
-    const host = known.find((device) => device.id === 'cpu') ?? { freeBytes: 0 };
+    if (named === undefined) used = defaultDevices(known, setting);
     refuseIfAborted(signal);
-    const kv = options.kv ?? 'f16';
-    const packs = packCache(options.packCache);
-    const context = options.context ?? (await trainedContext(path));
-    const task = native.load(
-      {
-        path,
-        devices: gpus,
-        gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'all' ? -1 : options.gpuLayers,
-        context: context === 'trained' ? 0 : context,
-        sequences: options.sequences ?? 1,
-        kvTokens: options.kvTokens ?? 0,
-        spareSequences: options.spareSequences ?? -1,
-        ...cacheBudgets(options.cache, host, known.filter((device) => gpus.includes(device.id))),
-        threads: options.threads ?? 0,
-        kvK: typeof kv === 'string' ? kv : kv.k,
-        kvV: typeof kv === 'string' ? kv : kv.v,
-        mmap: options.mmap ?? true,
-        kernels: process.env['TERNION_KERNEL'] ?? '',
-        packFolder: packs.folder,
-        packBytes: packs.maxBytes,
-        packVerify: packs.verify,
-      },
-      onProgress ?? null,
-    );
+    const task = native.load(await (options.plan === undefined ? unplanned(path, options, used, known) : followPlan(path, options.plan, options, known)), onProgress ?? null);
     const cancel = () => task.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     try {
@@ -119,20 +97,13 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
   }
 }
 
+async function unplanned(path: string, options: LoadOptions, used: readonly string[], known: readonly NativeDevice[]): Promise<NativeLoadOptions> {
+  const context = options.context ?? Math.min((await trainedContext(path)) ?? defaultContext, defaultContext);
+  return nativeLoadOptions(path, options, used.filter((id) => id !== 'cpu'), known, context === 'trained' ? 0 : context);
+}
+
 const isGpu = (ids: readonly string[]) => ids.some((id) => id !== 'cpu');
 
 function refuseIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'loading was aborted', { cause: signal.reason });
-}
-
-// A file that cannot be read fails in load() with the better message.
-async function trainedContext(path: string): Promise<number> {
-  try {
-    const { metadata } = await addon().inspect(path);
-    const trained = metadata.find((entry) => entry.key.endsWith('.context_length'))?.value;
-    return typeof trained === 'number' && trained > 0 ? Math.min(trained, defaultContext) : defaultContext;
-  } catch (failure) {
-    if (isTernionError(failure)) throw failure;
-    return defaultContext;
-  }
 }

@@ -13,6 +13,7 @@ import type { QuantizeOptions } from './gguf/quantize.js';
 import { kvTypes } from './kv.js';
 import type { CacheOptions } from './cache.js';
 import type { OnFull } from './on-full.js';
+import type { Plan } from './plan/plan.js';
 import type { PrimeOptions } from './prime.js';
 import { Snapshot } from './snapshot.js';
 import type { SnapshotOptions } from './snapshot.js';
@@ -180,10 +181,16 @@ const sessionOptions = bag<SessionOptions>({
 const snapshotOptions = bag<SnapshotOptions>({ signal: optional(signal) });
 const primeOptions = bag<PrimeOptions>({ reasoning: optional(oneOf(['on', 'off'])), signal: optional(signal) });
 
-const bytes = intFrom(0, Number.MAX_SAFE_INTEGER);
+export const bytes = intFrom(0, Number.MAX_SAFE_INTEGER);
 const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
 const kvType = oneOf(kvTypes);
-const loadOptions = bag<LoadOptions>({
+const planned = z.custom<Plan>((value) => typeof value === 'object' && value !== null && 'version' in value && value.version === 1 && 'memory' in value && Array.isArray(value.memory), {
+  error: 'a plan that plan() made, of version 1',
+});
+/** What a plan decides is not said beside it. */
+const decided = ['devices', 'gpuLayers', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
+/** Of `loadModel`'s options, which a plan's request has too. */
+export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   devices: optional(
     z
       .array(nonEmpty, { error: 'an array of device ids' })
@@ -210,7 +217,8 @@ const loadOptions = bag<LoadOptions>({
   packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
   signal: optional(signal),
-});
+};
+const loadOptions = bag<LoadOptions>({ ...loadShape, plan: optional(planned) });
 
 const packFolderOptions = bag<PackFolderOptions>({ folder: optional(nonEmpty) });
 const verifyPackOptions = bag<VerifyPackOptions>({ onProgress: optional(onProgress), signal: optional(signal) });
@@ -247,7 +255,12 @@ const tokens = z.union(
 
 /** Readers: the checked copy of an argument, or ERR_INVALID_ARG. A bag that is left out reads as an empty one. */
 export const read = {
-  loadOptions: (value: unknown): LoadOptions => check('loadModel', 'options', loadOptions, value ?? {}),
+  loadOptions: (value: unknown): LoadOptions => {
+    const options = check('loadModel', 'options', loadOptions, value ?? {});
+    const twice = options.plan === undefined ? undefined : decided.find((key) => options[key] !== undefined);
+    if (twice !== undefined) refuse('loadModel', `options.${twice}`, `options.${twice} is given with options.plan, which decides it; leave one out`);
+    return options;
+  },
   packFolderOptions: (call: string, value: unknown): PackFolderOptions => check(call, 'options', packFolderOptions, value ?? {}),
   verifyPackOptions: (value: unknown): VerifyPackOptions => check('verifyPack', 'options', verifyPackOptions, value ?? {}),
   importOptions: (value: unknown): ImportOptions => check('importModel', 'options', importOptions, value ?? {}),

@@ -13,6 +13,7 @@ import { importCommand } from './import.js';
 import { kernels } from './kernels.js';
 import { UsageError } from './options.js';
 import { packs } from './packs.js';
+import { plan } from './plan.js';
 import { compare, perplexity } from './quality.js';
 import { quantize } from './quantize.js';
 import { synth } from './synth.js';
@@ -22,13 +23,14 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan };
 
 const usage = `ternion COMMAND [options]
 
   generate [PROMPT]   continue a text
   chat                a conversation
   devices             what a model can run on
+  plan MODEL          where a model would go, and whether it fits
   inspect FILE        metadata, tensors and sizes of a GGUF file
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids

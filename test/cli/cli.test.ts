@@ -52,6 +52,19 @@ describe('ternion', () => {
     expect(JSON.parse((await run(['tokenize', 'Once', '--json'])).out)).toEqual([expect.objectContaining({ text: 'Once' })]);
   });
 
+  test('plan draws a plan, speaks JSON, and ends with 1 where a model does not fit', async () => {
+    const model = 'models/tern-5m-tq2_0.gguf';
+    const drawn = await run(['plan', model, '--device', 'cpu', '--context', '1024']);
+    expect(drawn.code).toBe(0);
+    expect(drawn.out).toMatch(/^Tern 5M: llama, .*\ncontext 1024 · 1 sequence · KV cache f16 .*\n\ncpu +\[█.*\] .* free, .* in all\n +█ weights 2.7 MiB  ▓ KV cache 5.0 MiB/);
+    expect(drawn.out).toMatch(/\nfits\n {2}on the CPU, as was asked for\n$/);
+    const json = await run(['plan', model, '--min-context', '300', '--max-context', '1000', '--kv', 'auto', '--json']);
+    expect(JSON.parse(json.out)).toMatchObject({ version: 1, fits: true, context: 1000, kv: { k: 'f16', v: 'f16' } });
+    const short = await run(['plan', model, '--reserve', '99999999']);
+    expect(short).toMatchObject({ code: 1, out: expect.stringContaining('does not fit') as string });
+    for (const args of [['plan'], ['plan', model, '--context', '5', '--min-context', '4'], ['plan', model, '--kv', 'f8']]) expect((await run(args)).code, args.join(' ')).toBe(2);
+  });
+
   test('wrong usage is 2, failure is 1, each in one line', async () => {
     for (const [args, expected] of [[['sing'], 2], [['generate', '--wat'], 2], [['generate', '--seed', 'x'], 2], [['inspect', 'none'], 1]] as const) {
       const { code, err } = await run(args);

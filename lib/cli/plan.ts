@@ -1,0 +1,44 @@
+/** `ternion plan MODEL`. */
+import { drawPlan } from '../plan/draw.js';
+import { plan as makePlan } from '../plan/plan.js';
+import type { PlanRequest } from '../plan/request.js';
+import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
+
+const mebibyte = 2 ** 20;
+
+export const plan = {
+  help: `ternion plan MODEL [options]
+
+Where a model would go, and whether it fits, without loading it. Exit code 1 if it does not.
+
+  --device ID           may be repeated            --gpu-layers N
+  --context N           tokens of the longest conversation; --min-context N and --max-context N: as long as fits between them
+  --sequences N         decoded at once            --kv TYPE|auto
+  --threads N           --split: allow a split between GPU and CPU where neither has room for all
+  --reserve N           MiB of the CPU's memory to leave alone (512)      --device-reserve N   of a GPU's (256)
+  --json                the plan as an object`,
+  async run(args: string[], signal: AbortSignal): Promise<number> {
+    const { values, positionals } = parse(args, {
+      ...common, ...loading, 'min-context': { type: 'string' }, 'max-context': { type: 'string' }, sequences: { type: 'string' }, split: { type: 'boolean' },
+      reserve: { type: 'string' }, 'device-reserve': { type: 'string' },
+    });
+    const path = positionals[0] ?? (values['model'] as string | undefined);
+    if (path === undefined || positionals.length > 1) throw new UsageError('plan takes one MODEL');
+    const [min, max] = [number(values, 'min-context'), number(values, 'max-context')];
+    if (values['context'] !== undefined && (min ?? max) !== undefined) throw new UsageError('--context is given with --min-context or --max-context; leave one out');
+    const { kv, context, ...load } = loadOptions(values);
+    const bytes = (name: string) => { const n = number(values, name); return n === undefined ? undefined : n * mebibyte; };
+    const request: PlanRequest = {
+      ...load,
+      context: (min ?? max) === undefined ? context : { min: min ?? 1, max },
+      kv: values['kv'] === 'auto' ? 'auto' : kv,
+      sequences: number(values, 'sequences'),
+      allowSplit: values['split'] === true,
+      reserve: { hostBytes: bytes('reserve'), deviceBytes: bytes('device-reserve') },
+      signal,
+    };
+    const found = await makePlan(path, request);
+    console.log(values['json'] === true ? JSON.stringify(found) : drawPlan(found));
+    return found.fits ? 0 : 1;
+  },
+};

@@ -1,0 +1,64 @@
+/**
+ * From what a user asks for to what the addon takes: the same for a load and for a dry run of it.
+ */
+import { addon } from './addon.js';
+import { cacheBudgets } from './cache.js';
+import type { CacheOptions } from './cache.js';
+import { isTernionError } from './errors.js';
+import type { KvType } from './kv.js';
+import type { NativeDevice, NativeLoadOptions } from './native.js';
+import { packCache } from './packs.js';
+import type { PackCacheOptions } from './packs.js';
+
+/** What decides where bytes go; the part of `loadModel`'s options that a plan has too. Each is documented there. */
+export interface Settings {
+  readonly gpuLayers?: number | 'all' | undefined;
+  readonly sequences?: number | undefined;
+  readonly kvTokens?: number | undefined;
+  readonly spareSequences?: number | undefined;
+  readonly cache?: CacheOptions | undefined;
+  readonly threads?: number | undefined;
+  readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
+  readonly mmap?: boolean | undefined;
+  readonly packCache?: boolean | PackCacheOptions | undefined;
+}
+
+/** `gpus`: the ids that were chosen; `known`: the devices here, the CPU among them; `context`: in tokens, 0 = the trained one. */
+export function nativeLoadOptions(path: string, options: Settings, gpus: readonly string[], known: readonly NativeDevice[], context: number): NativeLoadOptions {
+  const kv = options.kv ?? 'f16';
+  const packs = packCache(options.packCache);
+  const host = known.find((device) => device.id === 'cpu') ?? { freeBytes: 0 };
+  return {
+    path,
+    devices: gpus,
+    gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'all' ? -1 : options.gpuLayers,
+    context,
+    sequences: options.sequences ?? 1,
+    kvTokens: options.kvTokens ?? 0,
+    spareSequences: options.spareSequences ?? -1,
+    ...cacheBudgets(options.cache, host, known.filter((device) => gpus.includes(device.id))),
+    threads: options.threads ?? 0,
+    kvK: typeof kv === 'string' ? kv : kv.k,
+    kvV: typeof kv === 'string' ? kv : kv.v,
+    mmap: options.mmap ?? true,
+    kernels: process.env['TERNION_KERNEL'] ?? '',
+    packFolder: packs.folder,
+    packBytes: packs.maxBytes,
+    packVerify: packs.verify,
+  };
+}
+
+/** Tokens of a conversation when nobody says: 4096, or the training context if that is shorter. */
+export const defaultContext = 4096;
+
+/** The context that a file's model was trained with; undefined where the file does not say, or cannot be read, which loading tells better. */
+export async function trainedContext(path: string): Promise<number | undefined> {
+  try {
+    const { metadata } = await addon().inspect(path);
+    const trained = metadata.find((entry) => entry.key.endsWith('.context_length'))?.value;
+    return typeof trained === 'number' && trained > 0 ? trained : undefined;
+  } catch (failure) {
+    if (isTernionError(failure)) throw failure;
+    return undefined;
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * What a plan is asked for.
+ */
+import type { LoadOptions } from '../load.js';
+
+/** A context between bounds, as long as memory allows. */
+export interface ContextRange {
+  readonly min: number;
+  /** Default: the trained context. */
+  readonly max?: number | undefined;
+}
+
+/** Memory that a plan leaves alone. */
+export interface ReserveOptions {
+  /** Of the CPU's memory. Default 512 MiB. */
+  readonly hostBytes?: number | undefined;
+  /** Of each GPU's. Default 256 MiB. */
+  readonly deviceBytes?: number | undefined;
+}
+
+/** Request of {@link plan}: the options of `loadModel` that decide where bytes go, each of which may be left open. */
+export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'mmap' | 'packCache' | 'signal'> {
+  /** Layers on the GPU. Default `'all'`: a model that was split is slower than the fastest device alone, see `allowSplit`. */
+  readonly gpuLayers?: LoadOptions['gpuLayers'];
+  /** Tokens of the longest conversation; a range is maximised. Default as in `loadModel`. */
+  readonly context?: LoadOptions['context'] | ContextRange;
+  /** `'auto'`: f16, or q8_0 where the context does not fit otherwise. Default `'f16'`. */
+  readonly kv?: LoadOptions['kv'] | 'auto';
+  /** Memory to leave alone. */
+  readonly reserve?: ReserveOptions | undefined;
+  /** Let a model that fits neither a GPU nor the CPU alone be split between both. Default false. */
+  readonly allowSplit?: boolean | undefined;
+}
+
+/** How a model would be loaded. */
+export interface PlanSettings {
+  readonly devices: readonly string[];
+  readonly gpuLayers: number | 'all';
+  readonly context: number;
+  readonly sequences: number;
+  readonly kvTokens: number;
+  readonly kv: { readonly k: string; readonly v: string };
+}

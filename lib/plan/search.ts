@@ -1,0 +1,117 @@
+/**
+ * Looks for the settings with which a model fits: every step is a dry run of the real library, formulas only say where to look next.
+ */
+import { addon } from '../addon.js';
+import type { KvType } from '../kv.js';
+import { nativeLoadOptions } from '../native-options.js';
+import type { NativeDevice, NativeDryRun } from '../native.js';
+import { abortable } from '../task.js';
+import { plannedMemory, roomForCache, shortages } from './memory.js';
+import type { PlannedMemory, Reserve, Shortage } from './memory.js';
+import type { PlanRequest } from './request.js';
+
+/** Where the layers go. */
+export interface Where {
+  readonly gpus: readonly string[];
+  readonly gpuLayers: number | 'all';
+}
+
+export interface KvPair {
+  readonly k: KvType;
+  readonly v: KvType;
+}
+
+/** One dry run and what it would take. */
+export interface Trial extends NativeDryRun {
+  readonly where: Where;
+  readonly context: number;
+  readonly kv: KvPair;
+  readonly memory: readonly PlannedMemory[];
+  readonly shortages: readonly Shortage[];
+  /** Budget for conversations without cells. */
+  readonly ramBytes: number;
+  /** Of that, what nobody asked for: it gives way. */
+  readonly elasticBytes: number;
+}
+
+/** llama.cpp rounds a context up to this many cells. */
+export const contextStep = 256;
+
+export class Search {
+  readonly #trials = new Map<string, Promise<Trial>>();
+  readonly #path: string;
+  readonly #request: PlanRequest;
+  readonly #known: readonly NativeDevice[];
+  readonly #reserve: Reserve;
+
+  constructor(path: string, request: PlanRequest, known: readonly NativeDevice[], reserve: Reserve) {
+    this.#path = path;
+    this.#request = request;
+    this.#known = known;
+    this.#reserve = reserve;
+  }
+
+  /** Rejects as loading would, with ERR_MODEL_UNSUPPORTED where the device does not compute with the weights. */
+  async run(where: Where, context: number, kv: KvPair): Promise<Trial> {
+    const key = JSON.stringify([where, context, kv]);
+    const trial = this.#trials.get(key) ?? this.#run(where, context, kv);
+    this.#trials.set(key, trial);
+    return trial;
+  }
+
+  async #run(where: Where, context: number, kv: KvPair): Promise<Trial> {
+    const { signal } = this.#request;
+    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, kv }, where.gpus, this.#known, context);
+    const { info, placement } = await abortable(signal, () => addon().dryRun(options, null));
+    const checkpointBytes = info.recurrent || info.hybrid ? options.checkpointBytes : 0;
+    const wanted = this.#request.cache?.ramBytes;
+    const memoryWith = (ramBytes: number) => plannedMemory(placement.devices, this.#known, this.#reserve, checkpointBytes + ramBytes);
+    const ramBytes = wanted ?? roomForCache(memoryWith(0), options.ramBytes);
+    const memory = memoryWith(ramBytes);
+    return { info, placement, where, context: placement.context, kv, memory, shortages: shortages(memory), ramBytes, elasticBytes: wanted === undefined ? ramBytes : 0 };
+  }
+
+  /** The longest context from `min` to `max` that fits there; the one of `min`, which does not fit, if none does. */
+  async longest(where: Where, kv: KvPair, min: number, max: number): Promise<Trial> {
+    const most = await this.run(where, max, kv);
+    if (most.shortages.length === 0 || max === min) return most;
+    const least = await this.run(where, min, kv);
+    if (least.shortages.length > 0) return least;
+    let fitting = least;
+    let failing = most;
+    // Bytes grow with the context in almost a straight line, so two or three runs find the last step that fits.
+    for (let tries = 0; failing.context - fitting.context > contextStep && tries < 12; tries++) {
+      const next = between(fitting, failing);
+      const trial = await this.run(where, next, kv);
+      if (trial.shortages.length === 0) fitting = trial;
+      else failing = trial;
+      const beside = fitting.context + contextStep;
+      if (trial === fitting && beside < failing.context) {
+        const above = await this.run(where, beside, kv);
+        if (above.shortages.length > 0) failing = above;
+        else fitting = above;
+      }
+    }
+    return fitting;
+  }
+}
+
+/** The context between one that fits and one that does not where a straight line through both meets what is there. */
+function between(fitting: Trial, failing: Trial): number {
+  const share = Math.min(
+    ...failing.shortages.map(({ device, neededBytes, availableBytes }) => {
+      const used = taken(fitting, device);
+      return (availableBytes - used) / (neededBytes - used);
+    }),
+  );
+  const at = fitting.context + share * (failing.context - fitting.context);
+  const step = Math.floor(at / contextStep) * contextStep;
+  return Math.min(Math.max(step, fitting.context + contextStep - (fitting.context % contextStep)), failing.context - 1);
+}
+
+/** As {@link shortages} counts; budgets that give way are not of it. */
+function taken({ memory, elasticBytes }: Trial, device: string): number {
+  const own = memory.find((part) => part.device === device);
+  const parts = own?.pool === device ? memory.filter(({ pool }) => pool === device) : own === undefined ? [] : [own];
+  return parts.reduce((sum, { bytes }) => sum + bytes, 0) - (device === 'cpu' ? elasticBytes : 0);
+}
