@@ -6,6 +6,7 @@ export type { Device, Devices, DevicesOptions } from './devices.js';
 export { TernionError, errorCodes, isTernionError } from './errors.js';
 export type { ErrorCode, ErrorDetails } from './errors.js';
 export type { ChatOptions, Chunk, GenerateOptions, Generation, Result, TokenLogprob, Usage } from './generation.js';
+export type { Experts } from './experts.js';
 export { inspect } from './inspect.js';
 export type { Inspection } from './inspect.js';
 export type { KvType } from './kv.js';

@@ -5,7 +5,9 @@ import { addon } from './addon.js';
 import type { CacheOptions } from './cache.js';
 import { defaultDevices } from './devices.js';
 import { TernionError, fromNative } from './errors.js';
+import type { Experts } from './experts.js';
 import type { KvType } from './kv.js';
+import { readLoadOptions } from './load-options.js';
 import { Model } from './model.js';
 import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { defaultContext, nativeLoadOptions, trainedContext } from './native-options.js';
@@ -23,6 +25,8 @@ export interface LoadOptions {
   readonly devices?: readonly string[] | undefined;
   /** Layers on the GPU; the rest stays on the CPU. Default `'all'`. */
   readonly gpuLayers?: number | 'all' | undefined;
+  /** Where a mixture's experts go, on a GPU. Default `'gpu'`: with the rest of their layers. */
+  readonly experts?: Experts | undefined;
   /** Tokens of the longest conversation; `'trained'` is the model's training context. Default: 4096, or the training context if that is shorter. */
   readonly context?: number | 'trained' | undefined;
   /** Sessions that are decoded at once, 1 to 254; any number may be open, and take turns. Default 1. */
@@ -64,7 +68,7 @@ export interface LoadOptions {
  * ```
  */
 export function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  return load(read.text('loadModel', 'path', path), read.loadOptions(options));
+  return load(read.text('loadModel', 'path', path), readLoadOptions(options));
 }
 
 async function load(path: string, options: LoadOptions): Promise<Model> {

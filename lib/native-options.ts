@@ -5,6 +5,8 @@ import { addon } from './addon.js';
 import { cacheBudgets } from './cache.js';
 import type { CacheOptions } from './cache.js';
 import { isTernionError } from './errors.js';
+import { tensorOverrides } from './experts.js';
+import type { Experts } from './experts.js';
 import type { KvType } from './kv.js';
 import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
@@ -13,6 +15,7 @@ import type { PackCacheOptions } from './packs.js';
 /** What decides where bytes go; the part of `loadModel`'s options that a plan has too. Each is documented there. */
 export interface Settings {
   readonly gpuLayers?: number | 'all' | undefined;
+  readonly experts?: Experts | undefined;
   readonly sequences?: number | undefined;
   readonly kvTokens?: number | undefined;
   readonly spareSequences?: number | undefined;
@@ -32,6 +35,7 @@ export function nativeLoadOptions(path: string, options: Settings, gpus: readonl
     path,
     devices: gpus,
     gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'all' ? -1 : options.gpuLayers,
+    overrides: tensorOverrides(options.experts),
     context,
     sequences: options.sequences ?? 1,
     kvTokens: options.kvTokens ?? 0,

@@ -57,6 +57,8 @@ export interface NativeLoadOptions {
   readonly devices: readonly string[];
   /** Layers on the devices, -1 = all (output layer included). */
   readonly gpuLayers: number;
+  /** Weights that go elsewhere than their layer: the first pattern that is found in a tensor's name decides. Beside a GPU only. */
+  readonly overrides: readonly { readonly pattern: string; readonly device: string }[];
   /** Longest conversation in tokens, 0 = the model's training context. */
   readonly context: number;
   /** Sequences that can be decoded at once. */
@@ -92,6 +94,8 @@ export interface NativeModelInfo {
   readonly vocabulary: number;
   readonly embeddingSize: number;
   readonly layers: number;
+  /** Routed experts of a layer; 0 where there are none. */
+  readonly experts: number;
   readonly hasChatTemplate: boolean;
   readonly recurrent: boolean;
   readonly hybrid: boolean;

@@ -5,21 +5,17 @@
 import { z } from 'zod/mini';
 import type { ChatOptions, GenerateOptions } from './generation.js';
 import type { ImportOptions } from './gguf/import.js';
-import type { LoadOptions } from './load.js';
 import type { Message, TextPart } from './message.js';
 import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
 import { tensorTypes } from './gguf/shape.js';
 import type { QuantizeOptions } from './gguf/quantize.js';
-import { kvTypes } from './kv.js';
-import type { CacheOptions } from './cache.js';
 import type { OnFull } from './on-full.js';
-import type { Plan } from './plan/plan.js';
 import type { PrimeOptions } from './prime.js';
 import { Snapshot } from './snapshot.js';
 import type { SnapshotOptions } from './snapshot.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
-import type { PackCacheOptions, PackFolderOptions, VerifyPackOptions } from './packs.js';
+import type { PackFolderOptions, VerifyPackOptions } from './packs.js';
 import type { SessionOptions } from './session.js';
 import { check, refuse, unknownKeys } from './validate.js';
 
@@ -52,7 +48,7 @@ const finite = z.number({ error: 'a finite number' });
 const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
 const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a number above 0' }));
 const fraction = numberFrom(0, 1, 'a number from 0 to 1');
-const boolean = z.boolean({ error: 'true or false' });
+export const boolean = z.boolean({ error: 'true or false' });
 export const orAgain: z.ZodMiniType<boolean | 'again'> = z.union([z.boolean(), z.literal('again')], { error: "true, false or 'again'" });
 const string = z.string({ error: 'a string' });
 export const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
@@ -63,7 +59,7 @@ export const signal = z.custom<AbortSignal>(
   { error: 'an AbortSignal' },
 );
 
-const onProgress = z.custom<(fraction: number) => void>((value) => typeof value === 'function', { error: 'a function' });
+export const onProgress = z.custom<(fraction: number) => void>((value) => typeof value === 'function', { error: 'a function' });
 
 const samplingShape: Shape<Sampling> = {
   temperature: optional(atLeast0),
@@ -182,44 +178,6 @@ const snapshotOptions = bag<SnapshotOptions>({ signal: optional(signal) });
 const primeOptions = bag<PrimeOptions>({ reasoning: optional(oneOf(['on', 'off'])), signal: optional(signal) });
 
 export const bytes = intFrom(0, Number.MAX_SAFE_INTEGER);
-const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
-const kvType = oneOf(kvTypes);
-const planned = z.custom<Plan>((value) => typeof value === 'object' && value !== null && 'version' in value && value.version === 1 && 'memory' in value && Array.isArray(value.memory), {
-  error: 'a plan that plan() made, of version 1',
-});
-/** What a plan decides is not said beside it. */
-const decided = ['devices', 'gpuLayers', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
-/** Of `loadModel`'s options, which a plan's request has too. */
-export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
-  devices: optional(
-    z
-      .array(nonEmpty, { error: 'an array of device ids' })
-      .check(
-        z.minLength(1, { error: "at least one device id; ['cpu'] keeps to the CPU" }),
-        z.refine((ids) => new Set(ids).size === ids.length, { error: 'an array without repeated ids' }),
-      ),
-  ),
-  gpuLayers: optional(
-    z.union([z.literal('all'), intFrom(0)], { error: "'all' or an integer of at least 0" }),
-  ),
-  context: optional(
-    z.union([z.literal('trained'), intFrom(1)], { error: "'trained' or an integer of at least 1, in tokens" }),
-  ),
-  sequences: optional(intFrom(1, 254)),
-  kvTokens: optional(intFrom(1)),
-  spareSequences: optional(intFrom(0, 253)),
-  cache: optional(
-    bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(nonEmpty), checkpointBytes: optional(bytes) }),
-  ),
-  threads: optional(intFrom(1, 512)),
-  kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
-  mmap: optional(boolean),
-  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
-  onProgress: optional(onProgress),
-  signal: optional(signal),
-};
-const loadOptions = bag<LoadOptions>({ ...loadShape, plan: optional(planned) });
-
 const packFolderOptions = bag<PackFolderOptions>({ folder: optional(nonEmpty) });
 const verifyPackOptions = bag<VerifyPackOptions>({ onProgress: optional(onProgress), signal: optional(signal) });
 
@@ -255,12 +213,6 @@ const tokens = z.union(
 
 /** Readers: the checked copy of an argument, or ERR_INVALID_ARG. A bag that is left out reads as an empty one. */
 export const read = {
-  loadOptions: (value: unknown): LoadOptions => {
-    const options = check('loadModel', 'options', loadOptions, value ?? {});
-    const twice = options.plan === undefined ? undefined : decided.find((key) => options[key] !== undefined);
-    if (twice !== undefined) refuse('loadModel', `options.${twice}`, `options.${twice} is given with options.plan, which decides it; leave one out`);
-    return options;
-  },
   packFolderOptions: (call: string, value: unknown): PackFolderOptions => check(call, 'options', packFolderOptions, value ?? {}),
   verifyPackOptions: (value: unknown): VerifyPackOptions => check('verifyPack', 'options', verifyPackOptions, value ?? {}),
   importOptions: (value: unknown): ImportOptions => check('importModel', 'options', importOptions, value ?? {}),

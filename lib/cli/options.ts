@@ -18,6 +18,7 @@ export const loading = {
   model: { type: 'string', short: 'm' },
   device: { type: 'string', multiple: true },
   'gpu-layers': { type: 'string' },
+  'cpu-experts': { type: 'string' },
   context: { type: 'string' },
   threads: { type: 'string' },
   kv: { type: 'string' },
@@ -52,10 +53,18 @@ export function number(values: Values, name: string): number | undefined {
   return value;
 }
 
+/** `--cpu-experts N|all`. */
+function cpuExperts(values: Values): LoadOptions['experts'] {
+  if (values['cpu-experts'] === 'all') return 'cpu';
+  const cpuLayers = number(values, 'cpu-experts');
+  return cpuLayers === undefined ? undefined : { cpuLayers };
+}
+
 export function loadOptions(values: Values): LoadOptions {
   return {
     devices: values['device'] as string[] | undefined,
     gpuLayers: number(values, 'gpu-layers'),
+    experts: cpuExperts(values),
     context: number(values, 'context'),
     threads: number(values, 'threads'),
     kv: values['kv'] as LoadOptions['kv'],

@@ -12,6 +12,7 @@ export const plan = {
 Where a model would go, and whether it fits, without loading it. Exit code 1 if it does not.
 
   --device ID           may be repeated            --gpu-layers N
+  --cpu-experts N|all   a mixture's experts of the first N layers in the CPU's memory (default: as few as have to be)
   --context N           tokens of the longest conversation; --min-context N and --max-context N: as long as fits between them
   --sequences N         decoded at once            --kv TYPE|auto
   --threads N           --split: allow a split between GPU and CPU where neither has room for all

@@ -16,8 +16,8 @@ import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
 export interface Reason {
-  /** What was decided: `device`, `context`, `kv`, `split`, `cache`, or `fit` for what is missing and what would fit instead. */
-  readonly code: 'device' | 'context' | 'kv' | 'split' | 'cache' | 'fit';
+  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, or `fit` for what is missing and what would fit instead. */
+  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fit';
   /** The decision, its alternative, and what that costs. */
   readonly message: string;
 }
@@ -61,12 +61,16 @@ const mebibyte = 2 ** 20;
  */
 export function plan(path: string, request: PlanRequest = {}): Promise<Plan> {
   const checked = readPlanRequest(path, request);
-  return make(path, checked).catch((failure: unknown) => Promise.reject(fromNative(failure, request.signal?.aborted ? { cause: request.signal.reason } : {})));
+  return planHere(path, checked).catch((failure: unknown) => Promise.reject(fromNative(failure, request.signal?.aborted ? { cause: request.signal.reason } : {})));
 }
 
-async function make(path: string, request: PlanRequest): Promise<Plan> {
+async function planHere(path: string, request: PlanRequest): Promise<Plan> {
   const cpuOnly = request.devices?.every((id) => id === 'cpu') ?? false;
-  const { devices: known } = await addon().devices(!cpuOnly);
+  return planFor(path, request, (await addon().devices(!cpuOnly)).devices);
+}
+
+/** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
+export async function planFor(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
   const reserve = { hostBytes: request.reserve?.hostBytes ?? 512 * mebibyte, deviceBytes: request.reserve?.deviceBytes ?? 256 * mebibyte };
   const search = new Search(path, request, known, reserve);
   const range = await contexts(path, request);
@@ -78,6 +82,8 @@ async function make(path: string, request: PlanRequest): Promise<Plan> {
       const trial = await fittest(search, where, kinds, range);
       found.push(trial);
       if (trial.shortages.length === 0) return finish(path, request, trial, range, reasons);
+      const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, known, reasons) : undefined;
+      if (apart !== undefined) return finish(path, request, apart, range, reasons);
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
     } catch (failure) {
       if (request.devices !== undefined || !isTernionError(fromNative(failure), 'ERR_MODEL_UNSUPPORTED')) throw failure;
@@ -116,11 +122,12 @@ function kvKinds(kv: PlanRequest['kv']): KvPair[] {
 /** In the order in which they are preferred: everything on a GPU before everything on the CPU. */
 function candidates(request: PlanRequest, known: readonly NativeDevice[]): Where[] {
   const gpuLayers = request.gpuLayers ?? 'all';
+  const experts = request.experts === undefined || request.experts === 'auto' ? 'gpu' : request.experts;
   const named = request.devices ?? (process.env['TERNION_DEVICES'] ? defaultDevices(known, process.env['TERNION_DEVICES']) : undefined);
-  if (named !== undefined) return [{ gpus: named.filter((id) => id !== 'cpu'), gpuLayers }];
+  if (named !== undefined) return [{ gpus: named.filter((id) => id !== 'cpu'), gpuLayers, experts }];
   const [best] = defaultDevices(known, undefined);
-  const cpu = { gpus: [], gpuLayers: 'all' } as const;
-  return best === undefined || best === 'cpu' ? [cpu] : [{ gpus: [best], gpuLayers }, cpu];
+  const cpu = { gpus: [], gpuLayers: 'all', experts: 'gpu' } as const;
+  return best === undefined || best === 'cpu' ? [cpu] : [{ gpus: [best], gpuLayers, experts }, cpu];
 }
 
 /** The first of the KV types with which the wanted context fits; else the one with which it becomes longest. */
@@ -134,11 +141,38 @@ async function fittest(search: Search, where: Where, kinds: readonly KvPair[], {
   return best!;
 }
 
+/** A mixture's experts of as few layers as possible in the CPU's memory; nothing if that does not help. */
+async function expertsApart(search: Search, whole: Trial, kinds: readonly KvPair[], range: Range, known: readonly NativeDevice[], reasons: Reason[]): Promise<Trial | undefined> {
+  const { where, placement } = whole;
+  const layers = placement.weights.filter(({ role, device }) => role === 'experts' && device !== 'cpu').map(({ layer }) => layer);
+  if (where.gpus.length === 0 || layers.length === 0) return undefined;
+  if (known.some(({ id, uma }) => where.gpus.includes(id) && uma)) {
+    reasons.push({ code: 'experts', message: `experts in the CPU's memory gain nothing: ${where.gpus.join(' and ')} shares it` });
+    return undefined;
+  }
+  const at = (cpuLayers: number): Where => ({ ...where, experts: { cpuLayers } });
+  for (const kv of kinds) {
+    let low = Math.min(...layers); // so few leave the GPU short
+    let high = Math.max(...layers) + 1; // all
+    const most = await search.run(at(high), range.min, kv);
+    if (most.shortages.length > 0) continue;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      const { shortages } = await search.run(at(middle), range.min, kv);
+      if (shortages.length > 0) low = middle;
+      else high = middle;
+    }
+    return search.longest(at(high), kv, range.min, range.max);
+  }
+  reasons.push({ code: 'experts', message: `nor with the experts in the CPU's memory` });
+  return undefined;
+}
+
 /** As many layers on the GPU as it has room for, if the CPU has room for the rest. */
 async function bestSplit(search: Search, found: readonly Trial[], kinds: readonly KvPair[], range: Range): Promise<Trial | undefined> {
   const gpu = found.find(({ where }) => where.gpus.length > 0);
   if (gpu === undefined) return undefined;
-  const at = (gpuLayers: number): Where => ({ gpus: gpu.where.gpus, gpuLayers });
+  const at = (gpuLayers: number): Where => ({ ...gpu.where, gpuLayers });
   for (const kv of kinds) {
     let low = 0; // none: the CPU alone was tried
     let high = gpu.info.layers + 1; // all: so was the GPU
@@ -179,6 +213,7 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     version: 1, path, model: info, fits,
     devices: where.gpus.length > 0 ? where.gpus : ['cpu'],
     gpuLayers: where.gpuLayers,
+    experts: where.experts,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
     kv, threads: placement.threads, ramBytes,
@@ -188,9 +223,12 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
 
 const kvText = ({ k, v }: { k: string; v: string }) => (k === v ? k : `${k} keys and ${v} values`);
 
-function whereText({ gpus, gpuLayers }: Where): string {
+function whereText({ gpus, gpuLayers, experts }: Where): string {
   if (gpus.length === 0) return 'the CPU';
-  return gpuLayers === 'all' ? gpus.join(' and ') : `${gpus.join(' and ')} with ${gpuLayers} layers, the rest on the CPU`;
+  const layers = gpuLayers === 'all' ? gpus.join(' and ') : `${gpus.join(' and ')} with ${gpuLayers} layers, the rest on the CPU`;
+  if (experts === 'gpu') return layers;
+  const apart = experts === 'cpu' ? 'all experts' : 'cpuLayers' in experts ? `the experts of the first ${experts.cpuLayers} layers` : 'some tensors';
+  return `${layers}, ${apart} in the CPU's memory`;
 }
 
 /** "vulkan0 needs 5.0 GiB and has 4.2 GiB to give". */

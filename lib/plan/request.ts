@@ -1,6 +1,7 @@
 /**
  * What a plan is asked for.
  */
+import type { Experts } from '../experts.js';
 import type { LoadOptions } from '../load.js';
 
 /** A context between bounds, as long as memory allows. */
@@ -24,6 +25,11 @@ export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' |
   readonly gpuLayers?: LoadOptions['gpuLayers'];
   /** Tokens of the longest conversation; a range is maximised. Default as in `loadModel`. */
   readonly context?: LoadOptions['context'] | ContextRange;
+  /**
+   * Where a mixture's experts go, on a GPU. Default `'auto'`: with everything else on the GPU if they fit; else those of the first layers in
+   * the CPU's memory, as few as possible. Not on a GPU that shares the CPU's memory, where that gains nothing.
+   */
+  readonly experts?: LoadOptions['experts'] | 'auto';
   /** `'auto'`: f16, or q8_0 where the context does not fit otherwise. Default `'f16'`. */
   readonly kv?: LoadOptions['kv'] | 'auto';
   /** Memory to leave alone. */
@@ -36,6 +42,7 @@ export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' |
 export interface PlanSettings {
   readonly devices: readonly string[];
   readonly gpuLayers: number | 'all';
+  readonly experts: Experts;
   readonly context: number;
   readonly sequences: number;
   readonly kvTokens: number;

@@ -2,6 +2,7 @@
  * Looks for the settings with which a model fits: every step is a dry run of the real library, formulas only say where to look next.
  */
 import { addon } from '../addon.js';
+import type { Experts } from '../experts.js';
 import type { KvType } from '../kv.js';
 import { nativeLoadOptions } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
@@ -14,6 +15,7 @@ import type { PlanRequest } from './request.js';
 export interface Where {
   readonly gpus: readonly string[];
   readonly gpuLayers: number | 'all';
+  readonly experts: Experts;
 }
 
 export interface KvPair {
@@ -61,7 +63,7 @@ export class Search {
 
   async #run(where: Where, context: number, kv: KvPair): Promise<Trial> {
     const { signal } = this.#request;
-    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, kv }, where.gpus, this.#known, context);
+    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, experts: where.experts, kv }, where.gpus, this.#known, context);
     const { info, placement } = await abortable(signal, () => addon().dryRun(options, null));
     const checkpointBytes = info.recurrent || info.hybrid ? options.checkpointBytes : 0;
     const wanted = this.#request.cache?.ramBytes;

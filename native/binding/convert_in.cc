@@ -79,6 +79,10 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.model.path = in.string("path");
     options.model.devices = in.strings("devices");
     options.model.gpu_layers = in.integer<int32_t>("gpuLayers");
+    for (size_t i = 0; i < array_length(env, in["overrides"]); ++i) {
+        const Reader override{env, element(env, in["overrides"], i)};
+        options.model.overrides.push_back({override.string("pattern"), override.string("device")});
+    }
     options.model.mmap = in.boolean("mmap");
     options.model.kernels = in.string("kernels");
     options.model.packs = {in.string("packFolder"), static_cast<uint64_t>(in.integer<int64_t>("packBytes")), in.boolean("packVerify")};

@@ -158,6 +158,7 @@ napi_value make(napi_env env, const ModelInfo & info) {
     set(env, out, "vocabulary", static_cast<double>(info.vocabulary));
     set(env, out, "embeddingSize", static_cast<double>(info.embedding_size));
     set(env, out, "layers", static_cast<double>(info.layers));
+    set(env, out, "experts", static_cast<double>(info.experts));
     set(env, out, "hasChatTemplate", make_bool(env, info.has_chat_template));
     set(env, out, "recurrent", make_bool(env, info.recurrent));
     set(env, out, "hybrid", make_bool(env, info.hybrid));

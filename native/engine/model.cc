@@ -5,6 +5,8 @@
 #include "log.h"
 #include "placement.h"
 
+#include <../src/llama-ext.h> // llama_model_n_expert
+
 #include <algorithm>
 #include <climits>
 #include <cstdio>
@@ -57,6 +59,11 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
         return devices.error();
     }
 
+    auto overrides = TensorOverrides::make(devices->empty() ? std::vector<TensorOverride>{} : options.overrides, *devices);
+    if (!overrides) {
+        return overrides.error();
+    }
+
     std::vector<ggml_backend_dev_t> handles;
     for (const Device & device : *devices) {
         handles.push_back(device.handle);
@@ -70,6 +77,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     params.load_mode = options.mmap && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
     params.no_alloc = options.dry;
+    params.tensor_buft_overrides = overrides->list();
     params.progress_callback_user_data = &state;
     params.progress_callback = [](float fraction, void * user) {
         const auto * p = static_cast<Progress *>(user);
@@ -102,7 +110,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     if (!options.vocab_only) {
         const int32_t all = llama_model_n_layer(model->handle()) + 1;
         model->gpu_layers_ = devices->empty() ? 0 : (options.gpu_layers < 0 ? all : std::min(options.gpu_layers, all));
-        if (auto ok = model->check_placement(*devices); !ok) {
+        if (auto ok = model->check_placement(*devices, *overrides); !ok) {
             return ok.error();
         }
         model->weights_ = devices->empty() ? model->packed().places : weight_places(model->handle());
@@ -113,9 +121,12 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
 
 // Upstream puts a tensor that its device cannot compute with on the CPU without a word. Layers that were asked for on
 // a device must be there.
-Result<bool> Model::check_placement(const std::vector<Device> & devices) const {
+Result<bool> Model::check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides) const {
     if (devices.empty()) {
         return true;
+    }
+    if (auto ok = overrides.check(handle()); !ok) {
+        return ok.error();
     }
     const int32_t n_layer = llama_model_n_layer(handle());
     const int32_t first_on_gpu = std::max(0, n_layer + 1 - gpu_layers_);
@@ -124,7 +135,8 @@ Result<bool> Model::check_placement(const std::vector<Device> & devices) const {
         if (std::sscanf(name.c_str(), "blk.%d.", &layer) != 1 || layer < first_on_gpu || !tensor->buffer) {
             continue;
         }
-        if (is_cpu_memory(ggml_backend_buffer_get_type(tensor->buffer))) {
+        const TensorOverride * override = overrides.find(name);
+        if (is_cpu_memory(ggml_backend_buffer_get_type(tensor->buffer)) && !(override && override->device == "cpu")) {
             return Error{ErrorCode::model_unsupported,
                          "device '" + devices.front().id + "' cannot compute with " + ggml_type_name(tensor->type) +
                              " (tensor " + name + "), so the model would run on the CPU; ask for the CPU or fewer layers",
@@ -149,6 +161,7 @@ void Model::read_info(const std::string & path) {
     info_.vocabulary = llama_vocab_n_tokens(vocab());
     info_.embedding_size = llama_model_n_embd(model);
     info_.layers = llama_model_n_layer(model);
+    info_.experts = llama_model_n_expert(model);
     info_.has_chat_template = llama_model_chat_template(model, nullptr) != nullptr;
     info_.recurrent = llama_model_is_recurrent(model);
     info_.hybrid = llama_model_is_hybrid(model);

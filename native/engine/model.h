@@ -4,6 +4,7 @@
 #include "backend.h"
 #include "error.h"
 #include "packed_load.h"
+#include "tensor_overrides.h"
 
 #include "llama.h"
 
@@ -19,6 +20,7 @@ struct ModelOptions {
     std::string path;
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
+    std::vector<TensorOverride> overrides; // beside a GPU only
     bool mmap = true;
     std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream" and "float32" as KernelChoice has them
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()
@@ -38,6 +40,7 @@ struct ModelInfo {
     int32_t vocabulary = 0;
     int32_t embedding_size = 0;
     int32_t layers = 0;
+    int32_t experts = 0; // routed ones of a layer
     bool has_chat_template = false;
     bool recurrent = false;
     bool hybrid = false;
@@ -76,7 +79,7 @@ class Model {
 
     Model() = default;
     void read_info(const std::string & path);
-    Result<bool> check_placement(const std::vector<Device> & devices) const;
+    Result<bool> check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides) const;
 
     std::unique_ptr<llama_model, Free> handle_;
     PackedLoad packed_load_;

@@ -31,7 +31,7 @@ const cpuOf = ({ memory }: Plan) => memory.find(({ device }) => device === 'cpu'
 const leaving = async (bytes: number) => ({ hostBytes: (await devices())[0]!.freeBytes - bytes });
 
 describe('what a plan says is what a load takes', () => {
-  const settings: PlanRequest[] = [
+  const settings: Omit<PlanRequest, 'experts'>[] = [
     { context: 512 },
     { context: 4096, kv: 'q8_0' },
     { context: 2048, sequences: 4, kv: { k: 'q8_0', v: 'f16' } },

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { defaultDevices } from '../../dist/devices.js';
+import { readLoadOptions } from '../../dist/load-options.js';
 import { fromNative, isTernionError, TernionError } from '../../dist/errors.js';
 import { read } from '../../dist/options.js';
 import { mergeSampling, samplingDefaults, toNativeSampling } from '../../dist/sampling.js';
@@ -24,10 +25,12 @@ describe('options', () => {
     ['a probability over 1', () => read.completeOptions({ topP: 1.1 }), 'options.topP', /from 0 to 1; found 1.1/],
     ['a seed too large', () => read.completeOptions({ seed: 2 ** 32 }), 'options.seed', /0 to 4294967294/],
     ['an empty stop string', () => read.completeOptions({ stop: '' }), 'options.stop', /non-empty/],
-    ['an unknown KV type', () => read.loadOptions({ kv: 'q2_k' }), 'options.kv', /'iq4_nl', or \{ k, v \}/],
-    ['no sequences', () => read.loadOptions({ sequences: 0 }), 'options.sequences', /from 1 to 254; found 0/],
-    ['no devices', () => read.loadOptions({ devices: [] }), 'options.devices', /at least one device id/],
-    ['a device twice', () => read.loadOptions({ devices: ['cpu', 'cpu'] }), 'options.devices', /without repeated/],
+    ['an unknown KV type', () => readLoadOptions({ kv: 'q2_k' }), 'options.kv', /'iq4_nl', or \{ k, v \}/],
+    ['no sequences', () => readLoadOptions({ sequences: 0 }), 'options.sequences', /from 1 to 254; found 0/],
+    ['no devices', () => readLoadOptions({ devices: [] }), 'options.devices', /at least one device id/],
+    ['experts nowhere', () => readLoadOptions({ experts: 'disk' }), 'options.experts', /'gpu', 'cpu', \{ cpuLayers \} or \{ overrides \}/],
+    ['no pattern', () => readLoadOptions({ experts: { overrides: {} } }), 'options.experts.overrides', /at least one pattern/],
+    ['a device twice', () => readLoadOptions({ devices: ['cpu', 'cpu'] }), 'options.devices', /without repeated/],
     ['an unknown role', () => read.prompt([{ role: 'oracle', content: 'x' }]), 'prompt[0].role', /'system' \| 'user' \| 'assistant'/],
     ['no messages', () => read.prompt([]), 'prompt', /at least one message/],
     ['a bias below token 0', () => read.completeOptions({ logitBias: { '-1': 1 } }), 'options.logitBias', /integers of at least 0/],
@@ -46,7 +49,7 @@ describe('options', () => {
   });
 
   test('undefined counts as left out', () => {
-    expect(refused(() => read.loadOptions({ context: undefined, signal: undefined })).argument).toBeUndefined();
+    expect(refused(() => readLoadOptions({ context: undefined, signal: undefined })).argument).toBeUndefined();
     expect(mergeSampling({ topK: 5, seed: 1 }, { topK: undefined, seed: 2 })).toEqual({ topK: 5, seed: 2 });
   });
 

@@ -1,0 +1,66 @@
+/**
+ * What `loadModel` accepts.
+ */
+import { z } from 'zod/mini';
+import type { CacheOptions } from './cache.js';
+import type { Experts } from './experts.js';
+import { kvTypes } from './kv.js';
+import type { LoadOptions } from './load.js';
+import { bag, boolean, bytes, intFrom, nonEmpty, onProgress, oneOf, optional, signal } from './options.js';
+import type { Shape } from './options.js';
+import type { PackCacheOptions } from './packs.js';
+import type { Plan } from './plan/plan.js';
+import { check, refuse } from './validate.js';
+
+const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
+const kvType = oneOf(kvTypes);
+const overrides = z
+  .record(nonEmpty, nonEmpty, { error: 'an object of patterns and device ids' })
+  .check(z.refine((patterns) => Object.keys(patterns).length > 0, { error: 'at least one pattern' }));
+const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpuLayers: intFrom(0) }), bag<{ overrides: Readonly<Record<string, string>> }>({ overrides })], {
+  error: "'gpu', 'cpu', { cpuLayers } or { overrides }",
+}) as z.ZodMiniType<Experts>;
+const planned = z.custom<Plan>((value) => typeof value === 'object' && value !== null && 'version' in value && value.version === 1 && 'memory' in value && Array.isArray(value.memory), {
+  error: 'a plan that plan() made, of version 1',
+});
+/** What a plan decides is not said beside it. */
+const decided = ['devices', 'gpuLayers', 'experts', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
+/** Of `loadModel`'s options, which a plan's request has too. */
+export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
+  devices: optional(
+    z
+      .array(nonEmpty, { error: 'an array of device ids' })
+      .check(
+        z.minLength(1, { error: "at least one device id; ['cpu'] keeps to the CPU" }),
+        z.refine((ids) => new Set(ids).size === ids.length, { error: 'an array without repeated ids' }),
+      ),
+  ),
+  gpuLayers: optional(
+    z.union([z.literal('all'), intFrom(0)], { error: "'all' or an integer of at least 0" }),
+  ),
+  experts: optional(experts),
+  context: optional(
+    z.union([z.literal('trained'), intFrom(1)], { error: "'trained' or an integer of at least 1, in tokens" }),
+  ),
+  sequences: optional(intFrom(1, 254)),
+  kvTokens: optional(intFrom(1)),
+  spareSequences: optional(intFrom(0, 253)),
+  cache: optional(
+    bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(nonEmpty), checkpointBytes: optional(bytes) }),
+  ),
+  threads: optional(intFrom(1, 512)),
+  kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
+  mmap: optional(boolean),
+  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
+  onProgress: optional(onProgress),
+  signal: optional(signal),
+};
+const loadOptions = bag<LoadOptions>({ ...loadShape, plan: optional(planned) });
+
+
+export function readLoadOptions(value: unknown): LoadOptions {
+  const options = check('loadModel', 'options', loadOptions, value ?? {});
+  const twice = options.plan === undefined ? undefined : decided.find((key) => options[key] !== undefined);
+  if (twice !== undefined) refuse('loadModel', `options.${twice}`, `options.${twice} is given with options.plan, which decides it; leave one out`);
+  return options;
+}
