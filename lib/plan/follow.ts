@@ -35,7 +35,9 @@ export async function followPlan(path: string, plan: Plan, options: Pick<LoadOpt
   const same = info.architecture === plan.model.architecture && info.parameters === plan.model.parameters && info.layers === plan.model.layers;
   if (!same) throw refuse(`the plan was made for another model: ${plan.model.name} (${plan.model.architecture}, ${plan.model.parameters} parameters), and this is ${info.name} (${info.architecture}, ${info.parameters})`, { path });
   const part = (device: string) => plan.memory.find((each) => each.device === device);
-  const reserve = { hostBytes: part('cpu')?.reserveBytes ?? 0, deviceBytes: plan.memory.find(({ device }) => device !== 'cpu')?.reserveBytes ?? 0 };
+  // A plan may take all but the reserve to the last byte, and other programs are never still: half of the reserve is for that.
+  const half = (bytes = 0) => Math.floor(bytes / 2);
+  const reserve = { hostBytes: half(part('cpu')?.reserveBytes), deviceBytes: half(plan.memory.find(({ device }) => device !== 'cpu')?.reserveBytes) };
   const memory = plannedMemory(placement.devices, known, reserve, part('cpu')?.cacheBytes ?? 0);
   const missing = shortages(memory);
   if (missing.length > 0) throw refuse(`the plan does not fit any more: ${missing.map(shortageText).join('; ')}`, { shortages: missing, memory });
