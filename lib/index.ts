@@ -21,7 +21,8 @@ export type {
 export type { Full, OnFull } from './on-full.js';
 export { clearPacks, listPacks, verifyPack } from './packs.js';
 export type { Pack, PackCacheOptions, PackFolderOptions, PackVerification, VerifyPackOptions } from './packs.js';
-export { plan } from './plan/plan.js';
+export { plan } from './plan/index.js';
+export type { PlanSet, PlanSetEntry } from './plan/set.js';
 export type { Plan, Reason } from './plan/plan.js';
 export type { PlannedMemory, Shortage } from './plan/memory.js';
 export type { ContextRange, PlanRequest, PlanSettings, ReserveOptions } from './plan/request.js';

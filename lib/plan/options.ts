@@ -19,6 +19,18 @@ const request = bag<PlanRequest>({
   allowSplit: optional(z.boolean({ error: 'true or false' })),
 });
 
+/** Of `plan.set`: a path and a request each, all with one signal. */
+export function readPlanRequests(entries: unknown, options: unknown): { path: string; request: PlanRequest }[] {
+  const { signal: common } = check('plan.set', 'options', bag<Pick<PlanRequest, 'signal'>>({ signal }), options);
+  if (!Array.isArray(entries) || entries.length === 0) refuse('plan.set', 'entries', 'entries must be an array of at least one { path, …request }');
+  return entries.map((entry: unknown, i) => {
+    if (typeof entry !== 'object' || entry === null) refuse('plan.set', `entries[${i}]`, `entries[${i}] must be an object of path and request`);
+    const { path, ...own } = entry as { path?: unknown };
+    if ('signal' in own) refuse('plan.set', `entries[${i}].signal`, `entries[${i}] has a signal; give one for all as the second argument`);
+    return { path: path as string, request: { ...readPlanRequest(path, own), signal: common } };
+  });
+}
+
 export function readPlanRequest(path: unknown, value: unknown): PlanRequest {
   read.text('plan', 'path', path);
   const checked = check('plan', 'request', request, value ?? {});

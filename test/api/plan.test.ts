@@ -153,13 +153,37 @@ describe('loading as planned', () => {
     const [memory] = found.memory;
     await refused({ ...found, memory: [{ ...memory!, description: 'PDP-11' }] }, /another machine: cpu was PDP-11 and is /);
     await refused({ ...found, memory: [memory!, { ...memory!, device: 'vulkan7' }] }, /vulkan7 .* which is not here/);
-    await refused({ ...found, memory: [{ ...memory!, reserveBytes: memory!.totalBytes }] }, /does not fit any more: cpu needs .* and has 0.0 KiB to give/);
+    await refused({ ...found, memory: [{ ...memory!, reserveBytes: 2 * memory!.totalBytes }] }, /does not fit any more: cpu needs .* and has 0.0 KiB to give/);
   });
 
   test('what a plan decides is not said beside it', async () => {
     const found = await plan(dense, cpu);
     expect(() => loadModel(dense, { plan: found, context: 512 })).toThrow(/options.context is given with options.plan/);
     expect(() => loadModel(dense, { plan: { ...found, version: 2 } as never })).toThrow(/a plan that plan\(\) made, of version 1/);
+  });
+});
+
+describe('plan.set', () => {
+  test('plans models for being there together: the later ones take what is left', async () => {
+    const [whole] = (await plan(dense, { ...cpu, context: 20_000, cache: { ramBytes: 0 } })).memory;
+    const reserve = await leaving(2.5 * whole!.bytes);
+    const entry = { path: dense, ...cpu, context: 20_000, reserve };
+    const three = await plan.set([entry, entry, entry]);
+    expect(three.fits).toBe(false);
+    expect(three.plans.map(({ fits }) => fits)).toEqual([true, true, false]);
+    const [first, second] = three.plans;
+    expect(second!.memory[0]!.freeBytes).toBe(first!.memory[0]!.freeBytes - first!.memory[0]!.bytes);
+    const models = [await loadModel(dense, { plan: first }), await loadModel(dense, { plan: second })];
+    await Promise.all(models.map((model) => model.dispose()));
+    const mixed = await plan.set([{ path: moe, ...cpu }, { path: hybrid, ...cpu, context: { min: 256, max: 512 } }]);
+    expect(mixed.plans.map(({ model, context }) => [model.architecture, context])).toEqual([['ernie4_5-moe', 2048], ['qwen35', 512]]);
+  });
+
+  test('refuses what is no set', async () => {
+    expect(() => plan.set([])).toThrow(/at least one/);
+    expect(() => plan.set([{ path: dense, contxt: 1 } as never])).toThrow(/did you mean "context"/);
+    expect(() => plan.set([{ path: dense, signal: AbortSignal.abort() } as never])).toThrow(/one for all/);
+    await expect(plan.set([{ path: dense }], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
   });
 });
 
