@@ -66,6 +66,7 @@ Result<bool> Context::init() {
             return ok.error();
         }
     }
+    lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads); // laying a context out needs no threads
     devices_ = device_placements(ctx_.get(), model_->weights());
     publish();
     thread_ = std::thread([this] { run(); });
@@ -151,7 +152,6 @@ Result<bool> Context::make_context() {
     params.abort_callback = [](void * user) { return static_cast<Context *>(user)->abort_requested(); };
     params.abort_callback_data = this;
 
-    lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads);
     LogCapture capture;
     std::string thrown;
     try {
