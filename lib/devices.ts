@@ -75,6 +75,12 @@ async function bandwidth(device: NativeDevice, measure: boolean | 'again', signa
   }
 }
 
+/** Whether a GPU loader has to be opened to know where a model goes; `named` are the devices that were asked for. */
+export function needsGpu(named: readonly string[] | undefined, setting: string | undefined): boolean {
+  if (named === undefined && !setting) return true;
+  return (named ?? defaultDevices([], setting)).some((id) => id !== 'cpu');
+}
+
 /**
  * Where a model goes when nobody says: all of it on the first discrete GPU, else on the first integrated one, else on
  * the CPU. Never on several at once: a split is slower than the fastest device alone. Never on a GPU that the CPU plays.

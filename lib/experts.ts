@@ -6,7 +6,7 @@ import type { NativeLoadOptions } from './native.js';
 /**
  * Routed experts beside a GPU: all on it with the rest of their layers, or in the CPU's memory, where the CPU multiplies them: `'cpu'` all,
  * `cpuLayers` those of the first layers. `overrides` puts any tensors anywhere: from a pattern (ECMAScript, looked for in the names of the
- * GGUF) to a device, the first that is found decides.
+ * GGUF) to a device, the first that is found decides. On the CPU alone they are checked, and nothing moves.
  */
 export type Experts = 'gpu' | 'cpu' | { readonly cpuLayers: number } | { readonly overrides: Readonly<Record<string, string>> };
 
@@ -14,8 +14,34 @@ const expertNames = '\\.ffn_(up|down|gate|gate_up)_(ch|)exps';
 
 export function tensorOverrides(experts: Experts | undefined): NativeLoadOptions['overrides'] {
   if (experts === undefined || experts === 'gpu') return [];
-  if (experts === 'cpu') return [{ pattern: expertNames, device: 'cpu' }];
-  if ('overrides' in experts) return Object.entries(experts.overrides).map(([pattern, device]) => ({ pattern, device }));
+  if (experts === 'cpu') return [{ pattern: expertNames, device: 'cpu', required: false }];
+  if ('overrides' in experts) return Object.entries(experts.overrides).map(([pattern, device]) => ({ pattern, device, required: true }));
   if (experts.cpuLayers === 0) return [];
-  return [{ pattern: `^blk\\.(${Array.from({ length: experts.cpuLayers }, (_, layer) => layer).join('|')})${expertNames}`, device: 'cpu' }];
+  const layers = Array.from({ length: experts.cpuLayers }, (_, layer) => layer).join('|');
+  return [{ pattern: `^blk\\.(${layers})${expertNames}`, device: 'cpu', required: false }]; // the first layers may have none
+}
+
+const longestPattern = 256;
+const mostUnbounded = 4;
+
+/**
+ * Why a pattern is not taken, undefined if it is: the engine's matcher goes back and forth, so that a quantifier inside a quantified
+ * group, a back-reference or many open quantifiers can keep it busy for ever.
+ */
+export function patternProblem(pattern: string): string | undefined {
+  if (pattern.length > longestPattern) return `longer than ${longestPattern} characters`;
+  const plain = pattern.replace(/\\[1-9]/g, () => '\u0001').replace(/\\./g, 'x').replace(/\[[^\]]*\]/g, 'x');
+  if (plain.includes('\u0001')) return 'it has a back-reference';
+  if ((plain.match(/[*+]|,\}/g)?.length ?? 0) > mostUnbounded) return `it has more than ${mostUnbounded} open quantifiers`;
+  const groups: boolean[] = [];
+  for (let i = 0; i < plain.length; i++) {
+    if (plain[i] === '(') groups.push(false);
+    else if (plain[i] === ')') {
+      const quantified = groups.pop() ?? false;
+      const follows = '*+?{'.includes(plain[i + 1] ?? ' ');
+      if (quantified && follows) return 'a quantifier stands inside a group with a quantifier';
+      if ((quantified || follows) && groups.length > 0) groups[groups.length - 1] = true;
+    } else if ('*+{'.includes(plain[i]!) && groups.length > 0) groups[groups.length - 1] = true;
+  }
+  return undefined;
 }

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod/mini';
 import type { CacheOptions } from './cache.js';
+import { patternProblem } from './experts.js';
 import type { Experts } from './experts.js';
 import { kvTypes } from './kv.js';
 import type { LoadOptions } from './load.js';
@@ -14,15 +15,18 @@ import { check, refuse } from './validate.js';
 
 const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
 const kvType = oneOf(kvTypes);
+const mostLayers = 1000;
 const overrides = z
   .record(nonEmpty, nonEmpty, { error: 'an object of patterns and device ids' })
-  .check(z.refine((patterns) => Object.keys(patterns).length > 0, { error: 'at least one pattern' }));
-const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpuLayers: intFrom(0) }), bag<{ overrides: Readonly<Record<string, string>> }>({ overrides })], {
+  .check(
+    z.refine((patterns) => Object.keys(patterns).length > 0, { error: 'at least one pattern' }),
+    z.refine((patterns) => Object.keys(patterns).every((pattern) => patternProblem(pattern) === undefined), {
+      error: ({ input }) => `patterns that are matched soon: ${Object.keys(input as object).map(patternProblem).find((problem) => problem !== undefined)}`,
+    }),
+  );
+const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpuLayers: intFrom(0, mostLayers) }), bag<{ overrides: Readonly<Record<string, string>> }>({ overrides })], {
   error: "'gpu', 'cpu', { cpuLayers } or { overrides }",
 }) as z.ZodMiniType<Experts>;
-const planned = z.custom<Plan>((value) => typeof value === 'object' && value !== null && 'version' in value && value.version === 1 && 'memory' in value && Array.isArray(value.memory), {
-  error: 'a plan that plan() made, of version 1',
-});
 /** What a plan decides is not said beside it. */
 const decided = ['devices', 'gpuLayers', 'experts', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
 /** Of `loadModel`'s options, which a plan's request has too. */
@@ -55,6 +59,26 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   onProgress: optional(onProgress),
   signal: optional(signal),
 };
+const made = { error: 'as plan() made it' };
+const text = z.string(made);
+const part = z.looseObject({ device: nonEmpty, description: text, pool: nonEmpty, reserveBytes: bytes, cacheBytes: bytes }, made);
+/** What is followed of a plan: everything else in it is for reading. */
+const planned = z.looseObject(
+  {
+    version: z.literal(1, { error: '1, of the plans that this version of ternion makes' }),
+    fits: boolean,
+    model: z.looseObject({ name: text, architecture: text, parameters: z.number(made), layers: z.number(made) }, made),
+    devices: z.array(nonEmpty, made).check(z.minLength(1, made)),
+    gpuLayers: z.union([z.literal('all'), intFrom(0)], made),
+    experts,
+    context: intFrom(1), sequences: intFrom(1, 254), kvTokens: intFrom(1), spareSequences: intFrom(0, 253), threads: intFrom(1, 512),
+    kv: z.strictObject({ k: kvType, v: kvType }, { error: kvExpected }),
+    ramBytes: bytes, checkpointBytes: bytes,
+    memory: z.array(part, made).check(z.refine((parts) => parts.some(({ device }) => device === 'cpu'), { error: 'a list with the CPU' })),
+    shortages: z.array(z.looseObject({ device: nonEmpty, neededBytes: bytes, availableBytes: bytes }, made), made),
+  },
+  { error: 'a plan that plan() made' },
+) as unknown as z.ZodMiniType<Plan>;
 const loadOptions = bag<LoadOptions>({ ...loadShape, plan: optional(planned) });
 
 
@@ -62,5 +86,7 @@ export function readLoadOptions(value: unknown): LoadOptions {
   const options = check('loadModel', 'options', loadOptions, value ?? {});
   const twice = options.plan === undefined ? undefined : decided.find((key) => options[key] !== undefined);
   if (twice !== undefined) refuse('loadModel', `options.${twice}`, `options.${twice} is given with options.plan, which decides it; leave one out`);
+  const budget = options.plan === undefined ? undefined : (['ramBytes', 'checkpointBytes'] as const).find((key) => options.cache?.[key] !== undefined);
+  if (budget !== undefined) refuse('loadModel', `options.cache.${budget}`, `options.cache.${budget} is given with options.plan, which decides it; leave one out`);
   return options;
 }

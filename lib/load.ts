@@ -3,7 +3,7 @@
  */
 import { addon } from './addon.js';
 import type { CacheOptions } from './cache.js';
-import { defaultDevices } from './devices.js';
+import { defaultDevices, needsGpu } from './devices.js';
 import { TernionError, fromNative } from './errors.js';
 import type { Experts } from './experts.js';
 import type { KvType } from './kv.js';
@@ -80,11 +80,12 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     refuseIfAborted(signal);
     const native = addon();
     const setting = process.env['TERNION_DEVICES'];
-    const open = named === undefined ? !setting || isGpu(defaultDevices([], setting)) : isGpu(named);
-    const known = (await native.devices(open)).devices;
+    const known = (await native.devices(needsGpu(named, setting))).devices;
     if (named === undefined) used = defaultDevices(known, setting);
     refuseIfAborted(signal);
-    const task = native.load(await (options.plan === undefined ? unplanned(path, options, used, known) : followPlan(path, options.plan, options, known)), onProgress ?? null);
+    const settings = await (options.plan === undefined ? unplanned(path, options, used, known) : followPlan(path, options.plan, options, known));
+    refuseIfAborted(signal);
+    const task = native.load(settings, onProgress ?? null);
     const cancel = () => task.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     try {
@@ -105,8 +106,6 @@ async function unplanned(path: string, options: LoadOptions, used: readonly stri
   const context = options.context ?? Math.min((await trainedContext(path)) ?? defaultContext, defaultContext);
   return nativeLoadOptions(path, options, used.filter((id) => id !== 'cpu'), known, context === 'trained' ? 0 : context);
 }
-
-const isGpu = (ids: readonly string[]) => ids.some((id) => id !== 'cpu');
 
 function refuseIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'loading was aborted', { cause: signal.reason });

@@ -39,6 +39,8 @@ export interface NativeDevice {
   readonly totalBytes: number;
   /** What can be had now: of the CPU without swapping, clean file pages included. */
   readonly freeBytes: number;
+  /** Of a UMA GPU: what is free of memory that the firmware carved out for it, and that the CPU does not have. */
+  readonly ownFreeBytes: number;
   /** The largest single buffer. */
   readonly largestAllocationBytes: number;
   /** What changes speed. A GPU: `fp16`, `bf16`, `int8-dot` (in one instruction), `matrix-cores`, `memory-budget`. The CPU: its instruction sets, `avx512-vnni` … */
@@ -58,7 +60,7 @@ export interface NativeLoadOptions {
   /** Layers on the devices, -1 = all (output layer included). */
   readonly gpuLayers: number;
   /** Weights that go elsewhere than their layer: the first pattern that is found in a tensor's name decides. Beside a GPU only. */
-  readonly overrides: readonly { readonly pattern: string; readonly device: string }[];
+  readonly overrides: readonly { readonly pattern: string; readonly device: string; readonly required: boolean }[]; // required: found in some name
   /** Longest conversation in tokens, 0 = the model's training context. */
   readonly context: number;
   /** Sequences that can be decoded at once. */
@@ -134,6 +136,8 @@ export interface NativePlacement {
   readonly kvTokens: number;
   /** Sessions that can be resident at once: `sequences` and the spare ones. */
   readonly sequenceIds: number;
+  /** The model goes back to checkpoints: it has recurrent layers, or ones that see a window. */
+  readonly checkpoints: boolean;
 }
 
 export interface NativeDryRun {

@@ -28,7 +28,7 @@ export async function followPlan(path: string, plan: Plan, options: Pick<LoadOpt
   const settings = {
     gpuLayers: plan.gpuLayers, experts: plan.experts, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads,
     kv: plan.kv as { readonly k: KvType; readonly v: KvType }, mmap: options.mmap, packCache: options.packCache,
-    cache: { ...options.cache, ramBytes: plan.ramBytes },
+    cache: { ...options.cache, ramBytes: plan.ramBytes, checkpointBytes: plan.checkpointBytes },
   };
   const native = nativeLoadOptions(path, settings, plan.devices.filter((id) => id !== 'cpu'), known, plan.context);
   const { info, placement } = await abortable(options.signal, () => addon().dryRun(native, null));

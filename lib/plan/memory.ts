@@ -23,6 +23,8 @@ export interface PlannedMemory {
   /** For conversations without cells, and for checkpoints: budgets that fill up with use. */
   readonly cacheBytes: number;
   readonly bytes: number;
+  /** Of these what is missing in the pool then: of a GPU that shares the CPU's memory what its own carved-out part has no room for. */
+  readonly poolBytes: number;
 }
 
 /** Memory that is not there: of a device, or of the pool that several share. */
@@ -50,6 +52,7 @@ export function plannedMemory(used: readonly Used[], known: readonly NativeDevic
     .map((device) => {
       const { weightBytes = 0, kvBytes = 0, stateBytes = 0, computeBytes = 0 } = used.find((part) => part.device === device.id) ?? {};
       const cache = device.id === 'cpu' ? cacheBytes : 0;
+      const bytes = weightBytes + kvBytes + stateBytes + computeBytes + cache;
       return {
         device: device.id,
         description: describe(device),
@@ -59,7 +62,8 @@ export function plannedMemory(used: readonly Used[], known: readonly NativeDevic
         reserveBytes: device.id === 'cpu' ? reserve.hostBytes : reserve.deviceBytes,
         weightBytes, kvBytes, stateBytes, computeBytes,
         cacheBytes: cache,
-        bytes: weightBytes + kvBytes + stateBytes + computeBytes + cache,
+        bytes,
+        poolBytes: device.uma ? Math.max(0, bytes - device.ownFreeBytes) : bytes,
       };
     });
 }
@@ -67,17 +71,21 @@ export function plannedMemory(used: readonly Used[], known: readonly NativeDevic
 /** What is missing. A GPU that shares the CPU's memory has a limit of its own, and its bytes count for the CPU's too. */
 export function shortages(memory: readonly PlannedMemory[]): Shortage[] {
   return memory.flatMap((part) => {
-    const sharing = part.device === part.pool ? memory.filter(({ pool }) => pool === part.pool) : [part];
-    const neededBytes = sharing.reduce((sum, { bytes }) => sum + bytes, 0);
+    const neededBytes = takenOf(memory, part);
     const availableBytes = Math.max(0, part.freeBytes - part.reserveBytes);
     return neededBytes > availableBytes ? [{ device: part.device, neededBytes, availableBytes }] : [];
   });
+}
+
+/** What the plan takes of a device: of the CPU what the GPUs take that share its memory too. */
+export function takenOf(memory: readonly PlannedMemory[], part: PlannedMemory): number {
+  if (part.device !== part.pool) return part.bytes;
+  return memory.filter(({ pool }) => pool === part.pool).reduce((sum, { poolBytes }) => sum + poolBytes, 0);
 }
 
 /** `cacheBytes` as far as there is room behind everything else: a budget may be smaller where nobody asked for it. */
 export function roomForCache(memory: readonly PlannedMemory[], cacheBytes: number): number {
   const cpu = memory.find(({ device }) => device === 'cpu');
   if (cpu === undefined) return 0;
-  const taken = memory.filter(({ pool }) => pool === 'cpu').reduce((sum, { bytes }) => sum + bytes, 0);
-  return Math.max(0, Math.min(cacheBytes, cpu.freeBytes - cpu.reserveBytes - taken));
+  return Math.max(0, Math.min(cacheBytes, cpu.freeBytes - cpu.reserveBytes - takenOf(memory, cpu)));
 }

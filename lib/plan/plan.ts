@@ -2,7 +2,7 @@
  * Where a model would go, before it is loaded.
  */
 import { addon } from '../addon.js';
-import { defaultDevices } from '../devices.js';
+import { defaultDevices, needsGpu } from '../devices.js';
 import { fromNative, isTernionError } from '../errors.js';
 import type { KvType } from '../kv.js';
 import { defaultContext, trainedContext } from '../native-options.js';
@@ -33,8 +33,9 @@ export interface Plan extends PlanSettings {
   readonly fits: boolean;
   readonly threads: number;
   readonly spareSequences: number;
-  /** Budget for conversations without cells. */
+  /** Budgets for conversations without cells, and for checkpoints. */
   readonly ramBytes: number;
+  readonly checkpointBytes: number;
   /** By device, the CPU first. */
   readonly memory: readonly PlannedMemory[];
   /** What is missing; empty if the plan fits. */
@@ -65,8 +66,7 @@ export function plan(path: string, request: PlanRequest = {}): Promise<Plan> {
 }
 
 async function planHere(path: string, request: PlanRequest): Promise<Plan> {
-  const cpuOnly = request.devices?.every((id) => id === 'cpu') ?? false;
-  return planFor(path, request, (await addon().devices(!cpuOnly)).devices);
+  return planFor(path, request, (await addon().devices(needsGpu(request.devices, process.env['TERNION_DEVICES']))).devices);
 }
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
@@ -77,6 +77,7 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
   const kinds = kvKinds(request.kv);
   const reasons: Reason[] = [];
   const found: Trial[] = [];
+  let last: unknown;
   for (const where of candidates(request, known)) {
     try {
       const trial = await fittest(search, where, kinds, range);
@@ -86,16 +87,30 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
       if (apart !== undefined) return finish(path, request, apart, range, reasons);
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
     } catch (failure) {
-      if (request.devices !== undefined || !isTernionError(fromNative(failure), 'ERR_MODEL_UNSUPPORTED')) throw failure;
+      if (request.devices !== undefined || !unsupported(failure)) throw failure;
+      last = failure;
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${fromNative(failure).message}` });
     }
   }
-  const split = request.allowSplit === true ? await bestSplit(search, found, kinds, range) : undefined;
+  const [nearest] = found;
+  if (nearest === undefined) throw last;
+  const split = request.allowSplit === true && request.gpuLayers === undefined ? await bestSplit(search, found, kinds, range) : undefined;
   if (split !== undefined) return finish(path, request, split, range, reasons);
-  const nearest = found[0]!;
   reasons.push(await whatWouldFit(search, nearest, kinds));
   return finish(path, request, nearest, range, reasons);
 }
+
+/** What `work` finds; `instead` where the model does not take what was tried, which nobody asked for. */
+async function orUnsupported(work: Promise<Trial>, instead: Trial | undefined): Promise<Trial> {
+  try {
+    return await work;
+  } catch (failure) {
+    if (instead !== undefined && unsupported(failure)) return instead;
+    throw failure;
+  }
+}
+
+const unsupported = (failure: unknown) => isTernionError(fromNative(failure), 'ERR_MODEL_UNSUPPORTED');
 
 interface Range {
   readonly min: number;
@@ -103,10 +118,11 @@ interface Range {
   readonly open: boolean;
 }
 
-async function contexts(path: string, { context }: PlanRequest): Promise<Range> {
+async function contexts(path: string, { context, kvTokens, sequences }: PlanRequest): Promise<Range> {
   const trained = await trainedContext(path);
   if (typeof context === 'object') {
-    const max = context.max ?? Math.max(trained ?? defaultContext, context.min);
+    const pool = kvTokens ?? Math.floor((2 ** 31 - 1) / (sequences ?? 1));
+    const max = Math.min(context.max ?? Math.max(trained ?? defaultContext, context.min), Math.max(pool, context.min));
     return { min: Math.min(context.min, max), max, open: true };
   }
   const one = context === 'trained' ? (trained ?? defaultContext) : (context ?? Math.min(trained ?? defaultContext, defaultContext));
@@ -134,7 +150,7 @@ function candidates(request: PlanRequest, known: readonly NativeDevice[]): Where
 async function fittest(search: Search, where: Where, kinds: readonly KvPair[], { min, max }: Range): Promise<Trial> {
   let best: Trial | undefined;
   for (const kv of kinds) {
-    const trial = await search.longest(where, kv, min, max);
+    const trial = await orUnsupported(search.longest(where, kv, min, max), best);
     if (trial.shortages.length === 0 && trial.context >= max) return trial;
     if (best === undefined || (trial.shortages.length === 0 && (best.shortages.length > 0 || trial.context > best.context))) best = trial;
   }
@@ -154,15 +170,15 @@ async function expertsApart(search: Search, whole: Trial, kinds: readonly KvPair
   for (const kv of kinds) {
     let low = Math.min(...layers); // so few leave the GPU short
     let high = Math.max(...layers) + 1; // all
-    const most = await search.run(at(high), range.min, kv);
-    if (most.shortages.length > 0) continue;
+    const tooMuch = async (cpuLayers: number) => (await search.run(at(cpuLayers), range.min, kv)).shortages.some(({ device }) => device !== 'cpu');
+    if (await tooMuch(high)) continue;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      const { shortages } = await search.run(at(middle), range.min, kv);
-      if (shortages.length > 0) low = middle;
+      if (await tooMuch(middle)) low = middle;
       else high = middle;
     }
-    return search.longest(at(high), kv, range.min, range.max);
+    const trial = await search.longest(at(high), kv, range.min, range.max);
+    if (trial.shortages.length === 0) return trial;
   }
   reasons.push({ code: 'experts', message: `nor with the experts in the CPU's memory` });
   return undefined;
@@ -191,11 +207,11 @@ async function bestSplit(search: Search, found: readonly Trial[], kinds: readonl
 
 async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair[]): Promise<Reason> {
   for (const kv of [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
-    const shorter = await search.longest(trial.where, kv, Math.min(contextStep, trial.context), trial.context);
+    const shorter = await orUnsupported(search.longest(trial.where, kv, Math.min(contextStep, trial.context), trial.context), trial);
     if (shorter.shortages.length > 0) continue;
     return { code: 'fit', message: `a context of ${shorter.context} tokens with a KV cache of ${kvText(kv)} would fit on ${whereText(trial.where)}` };
   }
-  return { code: 'fit', message: `not even ${contextStep} tokens of context would: the weights alone are too much; take a file with fewer bits per weight, or a smaller model` };
+  return { code: 'fit', message: `not even ${contextStep} tokens of context would fit on ${whereText(trial.where)}; take a file with fewer bits per weight, a smaller model, or a smaller reserve` };
 }
 
 function finish(path: string, request: PlanRequest, trial: Trial, range: Range, before: readonly Reason[]): Plan {
@@ -216,7 +232,7 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     experts: where.experts,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, threads: placement.threads, ramBytes,
+    kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
     memory: trial.memory, shortages: trial.shortages, weights: placement.weights, reasons,
   };
 }

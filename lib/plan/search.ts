@@ -7,7 +7,7 @@ import type { KvType } from '../kv.js';
 import { nativeLoadOptions } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { abortable } from '../task.js';
-import { plannedMemory, roomForCache, shortages } from './memory.js';
+import { plannedMemory, roomForCache, shortages, takenOf } from './memory.js';
 import type { PlannedMemory, Reserve, Shortage } from './memory.js';
 import type { PlanRequest } from './request.js';
 
@@ -34,6 +34,7 @@ export interface Trial extends NativeDryRun {
   readonly ramBytes: number;
   /** Of that, what nobody asked for: it gives way. */
   readonly elasticBytes: number;
+  readonly checkpointBytes: number;
 }
 
 /** llama.cpp rounds a context up to this many cells. */
@@ -65,22 +66,26 @@ export class Search {
     const { signal } = this.#request;
     const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, experts: where.experts, kv }, where.gpus, this.#known, context);
     const { info, placement } = await abortable(signal, () => addon().dryRun(options, null));
-    const checkpointBytes = info.recurrent || info.hybrid ? options.checkpointBytes : 0;
+    const checkpointBytes = placement.checkpoints ? options.checkpointBytes : 0;
     const wanted = this.#request.cache?.ramBytes;
     const memoryWith = (ramBytes: number) => plannedMemory(placement.devices, this.#known, this.#reserve, checkpointBytes + ramBytes);
     const ramBytes = wanted ?? roomForCache(memoryWith(0), options.ramBytes);
     const memory = memoryWith(ramBytes);
-    return { info, placement, where, context: placement.context, kv, memory, shortages: shortages(memory), ramBytes, elasticBytes: wanted === undefined ? ramBytes : 0 };
+    return { info, placement, where, context: placement.context, kv, memory, shortages: shortages(memory), ramBytes, elasticBytes: wanted === undefined ? ramBytes : 0, checkpointBytes: options.checkpointBytes };
   }
 
   /** The longest context from `min` to `max` that fits there; the one of `min`, which does not fit, if none does. */
   async longest(where: Where, kv: KvPair, min: number, max: number): Promise<Trial> {
-    const most = await this.run(where, max, kv);
-    if (most.shortages.length === 0 || max === min) return most;
     const least = await this.run(where, min, kv);
-    if (least.shortages.length > 0) return least;
+    if (least.shortages.length > 0 || max === min) return least;
     let fitting = least;
-    let failing = most;
+    let failing: Trial | undefined;
+    while (failing === undefined) {
+      const trial = await this.run(where, Math.min(max, beyondMemory(fitting)), kv); // not `max` at once: a dry run keeps a list of the cells
+      if (trial.shortages.length > 0) failing = trial;
+      else if (trial.context >= max) return trial;
+      else fitting = trial;
+    }
     // Bytes grow with the context in almost a straight line, so two or three runs find the last step that fits.
     for (let tries = 0; failing.context - fitting.context > contextStep && tries < 12; tries++) {
       const next = between(fitting, failing);
@@ -96,6 +101,13 @@ export class Search {
     }
     return fitting;
   }
+}
+
+/** A context whose keys and values alone take more than there is, or all that can be asked for. */
+function beyondMemory({ memory, placement, context }: Trial): number {
+  const limits = memory.flatMap(({ freeBytes, kvBytes }) => (kvBytes > 0 ? [(freeBytes / kvBytes) * Math.ceil(placement.kvTokens / contextStep) * contextStep] : []));
+  const longest = (Math.min(...limits) * 1.01 * context) / placement.kvTokens; // of several sequences
+  return Number.isFinite(longest) ? Math.max(context + contextStep, Math.ceil(longest / contextStep) * contextStep) : Number.MAX_SAFE_INTEGER;
 }
 
 /** The context between one that fits and one that does not where a straight line through both meets what is there. */
@@ -114,6 +126,5 @@ function between(fitting: Trial, failing: Trial): number {
 /** As {@link shortages} counts; budgets that give way are not of it. */
 function taken({ memory, elasticBytes }: Trial, device: string): number {
   const own = memory.find((part) => part.device === device);
-  const parts = own?.pool === device ? memory.filter(({ pool }) => pool === device) : own === undefined ? [] : [own];
-  return parts.reduce((sum, { bytes }) => sum + bytes, 0) - (device === 'cpu' ? elasticBytes : 0);
+  return (own === undefined ? 0 : takenOf(memory, own)) - (device === 'cpu' ? elasticBytes : 0);
 }

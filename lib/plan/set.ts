@@ -2,6 +2,7 @@
  * Several models that are to be in memory together.
  */
 import { addon } from '../addon.js';
+import { needsGpu } from '../devices.js';
 import { fromNative } from '../errors.js';
 import type { NativeDevice } from '../native.js';
 import { readPlanRequests } from './options.js';
@@ -39,8 +40,8 @@ export function planSet(entries: readonly PlanSetEntry[], options: Pick<PlanRequ
 }
 
 async function make(entries: readonly { readonly path: string; readonly request: PlanRequest }[]): Promise<PlanSet> {
-  const cpuOnly = entries.every(({ request }) => request.devices?.every((id) => id === 'cpu') ?? false);
-  let { devices: known } = await addon().devices(!cpuOnly);
+  const gpu = entries.some(({ request }) => needsGpu(request.devices, process.env['TERNION_DEVICES']));
+  let { devices: known } = await addon().devices(gpu);
   const plans: Plan[] = [];
   for (const { path, request } of entries) {
     const next = await planFor(path, { ...request, cache: { ramBytes: 0, ...request.cache } }, known);
@@ -53,7 +54,9 @@ async function make(entries: readonly { readonly path: string; readonly request:
 /** The devices with what a plan takes gone; a pool that several share is smaller for all of them. */
 function without(known: readonly NativeDevice[], memory: readonly PlannedMemory[]): NativeDevice[] {
   return known.map((device) => {
-    const pool = device.id === 'cpu' ? memory.filter((part) => part.pool === 'cpu') : memory.filter((part) => part.device === device.id || (device.uma && part.pool === 'cpu'));
-    return { ...device, freeBytes: Math.max(0, device.freeBytes - pool.reduce((sum, { bytes }) => sum + bytes, 0)) };
+    const own = memory.find((part) => part.device === device.id)?.bytes ?? 0;
+    const pool = memory.filter((part) => part.pool === 'cpu').reduce((sum, { poolBytes }) => sum + poolBytes, 0);
+    const taken = device.id === 'cpu' ? pool : device.uma ? Math.max(own, pool) : own;
+    return { ...device, freeBytes: Math.max(0, device.freeBytes - taken), ownFreeBytes: Math.max(0, device.ownFreeBytes - own) };
   });
 }

@@ -81,7 +81,7 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.model.gpu_layers = in.integer<int32_t>("gpuLayers");
     for (size_t i = 0; i < array_length(env, in["overrides"]); ++i) {
         const Reader override{env, element(env, in["overrides"], i)};
-        options.model.overrides.push_back({override.string("pattern"), override.string("device")});
+        options.model.overrides.push_back({override.string("pattern"), override.string("device"), override.boolean("required")});
     }
     options.model.mmap = in.boolean("mmap");
     options.model.kernels = in.string("kernels");

@@ -54,6 +54,7 @@ napi_value make(napi_env env, const DeviceList & list) {
             set(env, item, "software", make_bool(env, device.software));
             set(env, item, "totalBytes", number(device.total_bytes));
             set(env, item, "freeBytes", number(device.free_bytes));
+            set(env, item, "ownFreeBytes", number(device.own_free_bytes));
             set(env, item, "largestAllocationBytes", number(device.largest_allocation_bytes));
             set(env, item, "capabilities", make_list(env, device.capabilities, [&](const std::string & capability) { return make(env, capability); }));
             return item;
@@ -205,6 +206,7 @@ napi_value make(napi_env env, const Placement & placement) {
     set(env, out, "sequences", number(placement.sequences));
     set(env, out, "kvTokens", number(placement.kv_tokens));
     set(env, out, "sequenceIds", number(placement.sequence_ids));
+    set(env, out, "checkpoints", make_bool(env, placement.checkpoints));
     return out;
 }
 

@@ -31,6 +31,7 @@ struct Device {
     /// Of its own memory, or of the host's: what a control group and the driver leave this process. A pool that a GPU shares with
     /// the CPU shows in both, and is one.
     uint64_t total_bytes = 0, free_bytes = 0;
+    uint64_t own_free_bytes = 0; // of a GPU with `uma`: what is free of memory that the firmware carved out for it
     uint64_t largest_allocation_bytes = 0;
     std::vector<std::string> capabilities; // that change speed: of a CPU "avx512-vnni" …, of a GPU as in vulkan/facts.h
     ggml_backend_dev_t handle = nullptr;

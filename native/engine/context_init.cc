@@ -37,6 +37,11 @@ bool fuses_attention(ggml_backend_dev_t device, const llama_model & model, ggml_
     return ggml_backend_dev_supports_op(device, attention);
 }
 
+/// Whether its layers keep something that cannot be cut: a state, or the cells of a window.
+bool needs_checkpoints(const Model & model) {
+    return model.info().recurrent || model.info().hybrid || llama_model_n_swa(model.handle()) > 0;
+}
+
 } // namespace
 
 Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, const ContextOptions & options) {
@@ -79,6 +84,9 @@ Result<bool> Context::check_options() {
     }
     context_ = options_.context > 0 ? options_.context : static_cast<uint32_t>(model_->info().trained_context);
     const uint64_t cells = options_.kv_tokens > 0 ? options_.kv_tokens : uint64_t{context_} * options_.sequences;
+    if (options_.threads > 512) {
+        return Error{ErrorCode::invalid_arg, "threads is " + std::to_string(options_.threads) + "; at most 512 are of use"};
+    }
     const uint32_t most = static_cast<uint32_t>(llama_max_parallel_sequences()) - KvCache::own_ids;
     if (context_ == 0 || options_.sequences == 0 || options_.sequences > most || cells > INT32_MAX) {
         return Error{ErrorCode::invalid_arg,
@@ -92,7 +100,7 @@ Result<bool> Context::check_options() {
     }
     options_.kv_tokens = static_cast<uint32_t>(cells);
     // An id costs nothing by itself, but layers with a window or a state keep as many of those as there are ids.
-    const bool costly = model_->info().recurrent || model_->info().hybrid || llama_model_n_swa(model_->handle()) > 0;
+    const bool costly = needs_checkpoints(*model_);
     const uint32_t spare = options_.spare >= 0 ? static_cast<uint32_t>(options_.spare) : costly ? options_.sequences : most;
     options_.spare = static_cast<int32_t>(std::min(spare, most - options_.sequences));
     return check_kv_types();
@@ -221,6 +229,7 @@ Placement Context::placement() const {
     all.sequences = options_.sequences;
     all.kv_tokens = options_.kv_tokens;
     all.sequence_ids = sequence_ids();
+    all.checkpoints = needs_checkpoints(*model_);
     return all;
 }
 

@@ -42,22 +42,34 @@ Result<double> measure(const Device & device, const std::function<void(double)> 
         }
         ggml_build_forward_expand(graph, product);
     }
-    const Handle<ggml_backend, ggml_backend_free> backend(ggml_backend_dev_init(device.handle, nullptr));
-    const Handle<ggml_backend_buffer, ggml_backend_buffer_free> buffer(backend ? ggml_backend_alloc_ctx_tensors(c, backend.get()) : nullptr);
+    Handle<ggml_backend, ggml_backend_free> backend(ggml_backend_dev_init(device.handle, nullptr));
+    Handle<ggml_backend_buffer, ggml_backend_buffer_free> buffer(backend ? ggml_backend_alloc_ctx_tensors(c, backend.get()) : nullptr);
     if (!buffer) {
         return Error{ErrorCode::out_of_memory, "device '" + device.id + "' has no room for the " + std::to_string((n * matrix_bytes) >> 20) + " MiB that are read", {{"device", device.id}}};
     }
-    ggml_backend_buffer_clear(buffer.get(), 0);
+    // Freeing them would wait for a device that is gone, and end the process: leaked then.
+    const auto lost = [&](const std::string & why) {
+        (void) buffer.release();
+        (void) backend.release();
+        return Error{ErrorCode::device_lost, "device '" + device.id + "' failed while its bandwidth was measured" + why, {{"device", device.id}}};
+    };
     double best = 0.0;
     for (int pass = 0; pass <= passes; ++pass) { // the first one compiles shaders
         if (cancel) {
             return Error{ErrorCode::aborted, "measuring was aborted"};
         }
         const auto begin = std::chrono::steady_clock::now();
-        if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
-            return Error{ErrorCode::device_lost, "device '" + device.id + "' failed while its bandwidth was measured", {{"device", device.id}}};
+        try { // a driver may throw
+            if (pass == 0) {
+                ggml_backend_buffer_clear(buffer.get(), 0);
+            }
+            if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
+                return lost("");
+            }
+            ggml_backend_synchronize(backend.get());
+        } catch (const std::exception & e) {
+            return lost(std::string(": ") + e.what());
         }
-        ggml_backend_synchronize(backend.get());
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         best = pass == 0 ? 0.0 : std::max(best, static_cast<double>(n * matrix_bytes) / seconds);
         progress((pass + 1.0) / (passes + 1));

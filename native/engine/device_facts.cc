@@ -102,9 +102,10 @@ Device describe_device(ggml_backend_dev_t handle, const std::string & backend, i
     device.largest_allocation_bytes = device.total_bytes;
     describe_vulkan(device);
     if (device.uma) {
-        const DeviceMemory memory = shared_memory({device.total_bytes, device.free_bytes}, host_memory(), device.pci_id);
+        const DeviceMemory memory = shared_memory({device.total_bytes, device.free_bytes, 0}, host_memory(), device.pci_id);
         device.total_bytes = memory.total_bytes;
         device.free_bytes = memory.free_bytes;
+        device.own_free_bytes = memory.own_free_bytes;
         device.largest_allocation_bytes = std::min(device.largest_allocation_bytes, device.total_bytes);
     }
     return device;

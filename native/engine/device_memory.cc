@@ -1,17 +1,12 @@
 #include "device_memory.h"
 
+#include "read_number.h"
+
 #include <algorithm>
-#include <fstream>
 #include <optional>
 
 namespace ternion {
 namespace {
-
-std::optional<uint64_t> read_number(const std::string & path) {
-    std::ifstream file(path);
-    uint64_t value;
-    return file >> value ? std::optional(value) : std::nullopt;
-}
 
 uint64_t left(uint64_t total, uint64_t used) { return total - std::min(total, used); }
 
@@ -23,6 +18,7 @@ DeviceMemory shared_memory(const DeviceMemory & heaps, const HostMemory & host, 
     const auto number = [&](const char * name) { return pci_id.empty() ? std::nullopt : read_number(amdgpu + name); };
     const uint64_t carved = number("vram_total").value_or(0);
     const uint64_t carved_free = left(carved, number("vram_used").value_or(0));
+    memory.own_free_bytes = carved_free;
     if (host.total_bytes > 0) {
         memory.total_bytes = std::min(memory.total_bytes, host.total_bytes + carved);
         memory.free_bytes = std::min(memory.free_bytes, host.available_bytes + carved_free);

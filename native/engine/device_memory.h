@@ -10,6 +10,7 @@ namespace ternion {
 
 struct DeviceMemory {
     uint64_t total_bytes = 0, free_bytes = 0;
+    uint64_t own_free_bytes = 0; // of that what the firmware carved out for it: not the host's
 };
 
 /// What such a GPU can have. `heaps`: the sum of what the driver's heaps say, which may overlap. The system grants no more than the

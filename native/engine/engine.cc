@@ -45,6 +45,9 @@ Result<DryRun> Engine::dry_run(const EngineOptions & options, const std::atomic<
     if (!model) {
         return model.error();
     }
+    if (cancel) {
+        return Error{ErrorCode::aborted, "planning was aborted"};
+    }
     auto placement = Context::lay_out(*model, options.context);
     if (!placement) {
         return placement.error();

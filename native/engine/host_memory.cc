@@ -1,5 +1,7 @@
 #include "host_memory.h"
 
+#include "read_number.h"
+
 #include <algorithm>
 #include <fstream>
 #include <initializer_list>
@@ -21,12 +23,6 @@ struct Version {
 
 const Version version_1 = {false, "cgroup", {"memory.limit_in_bytes"}, "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}};
 const Version version_2 = {true, "cgroup2", {"memory.max", "memory.high"}, "memory.current", {"inactive_file", "active_file"}};
-
-std::optional<uint64_t> read_number(const std::string & path) {
-    std::ifstream file(path);
-    uint64_t value;
-    return file >> value ? std::optional(value) : std::nullopt;
-}
 
 /// The sum of those lines "KEY NUMBER …" of a file whose key is among `keys`; nothing where there is none.
 std::optional<uint64_t> sum_of(const std::string & path, const std::vector<const char *> & keys) {

@@ -59,7 +59,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
         return devices.error();
     }
 
-    auto overrides = TensorOverrides::make(devices->empty() ? std::vector<TensorOverride>{} : options.overrides, *devices);
+    auto overrides = TensorOverrides::make(options.overrides, *devices);
     if (!overrides) {
         return overrides.error();
     }
@@ -77,7 +77,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     params.load_mode = options.mmap && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
     params.no_alloc = options.dry;
-    params.tensor_buft_overrides = overrides->list();
+    params.tensor_buft_overrides = devices->empty() ? nullptr : overrides->list();
     params.progress_callback_user_data = &state;
     params.progress_callback = [](float fraction, void * user) {
         const auto * p = static_cast<Progress *>(user);
@@ -122,11 +122,11 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
 // Upstream puts a tensor that its device cannot compute with on the CPU without a word. Layers that were asked for on
 // a device must be there.
 Result<bool> Model::check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides) const {
-    if (devices.empty()) {
-        return true;
-    }
     if (auto ok = overrides.check(handle()); !ok) {
         return ok.error();
+    }
+    if (devices.empty()) {
+        return true;
     }
     const int32_t n_layer = llama_model_n_layer(handle());
     const int32_t first_on_gpu = std::max(0, n_layer + 1 - gpu_layers_);

@@ -20,7 +20,7 @@ struct ModelOptions {
     std::string path;
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
-    std::vector<TensorOverride> overrides; // beside a GPU only
+    std::vector<TensorOverride> overrides; // on the CPU alone nothing can go elsewhere
     bool mmap = true;
     std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream" and "float32" as KernelChoice has them
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()

@@ -31,6 +31,7 @@ struct Placement {
     int32_t gpu_layers = 0, layers = 0;
     int32_t threads = 0;
     uint32_t context = 0, sequences = 0, kv_tokens = 0, sequence_ids = 0;
+    bool checkpoints = false; // what the model goes back to: see ContextOptions::checkpoint_bytes
 };
 
 /// What a tensor is for, by its name in GGUF: "embedding", "attention", "recurrent", "router", "experts", "shared-experts", "ffn",

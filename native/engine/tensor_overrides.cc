@@ -55,7 +55,7 @@ const TensorOverride * TensorOverrides::find(const std::string & tensor) const {
 Result<bool> TensorOverrides::check(const llama_model * model) const {
     for (size_t i = 0; i < patterns_.size(); ++i) {
         const auto & tensors = llama_internal_get_tensor_map(model);
-        if (std::none_of(tensors.begin(), tensors.end(), [&](const auto & tensor) { return std::regex_search(tensor.first, patterns_[i]); })) {
+        if (overrides_[i].required && std::none_of(tensors.begin(), tensors.end(), [&](const auto & tensor) { return std::regex_search(tensor.first, patterns_[i]); })) {
             return Error{ErrorCode::invalid_arg, "/" + overrides_[i].pattern + "/ is found in no tensor's name of this model", {{"pattern", overrides_[i].pattern}}};
         }
     }

@@ -15,7 +15,8 @@ namespace ternion {
 /// The first pattern (ECMAScript) that is found in a tensor's name decides.
 struct TensorOverride {
     std::string pattern;
-    std::string device; // "cpu", or one of those that the model is loaded on
+    std::string device;   // "cpu", or one of those that the model is loaded on
+    bool required = true; // found in no tensor's name is an error
 };
 
 class TensorOverrides {

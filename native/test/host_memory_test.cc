@@ -94,7 +94,7 @@ void elsewhere() {
 void shared_by_a_gpu() {
     Tree tree;
     const HostMemory host{15198ULL << 20, 12 * gib, ""};
-    const DeviceMemory heaps{5905580032 + 11811160064, 5905580032 + 11811160064};
+    const DeviceMemory heaps{5905580032 + 11811160064, 5905580032 + 11811160064, 0};
     DeviceMemory memory = shared_memory(heaps, host, "");
     CHECK(memory.total_bytes == host.total_bytes && memory.free_bytes == host.available_bytes);
     const std::string card = "/sys/bus/pci/devices/0000:01:00.0/mem_info_";
@@ -105,15 +105,15 @@ void shared_by_a_gpu() {
     const auto shared = [&] { return shared_memory(heaps, host, "0000:01:00.0", tree.root()); };
     memory = shared();
     CHECK(memory.total_bytes == host.total_bytes + (512ULL << 20));
-    CHECK(memory.free_bytes == 12 * gib + (384ULL << 20));
+    CHECK(memory.free_bytes == 12 * gib + (384ULL << 20) && memory.own_free_bytes == 384ULL << 20);
     tree.write("/sys/module/ttm/parameters/pages_limit", "3145728\n"); // 12 GiB, set behind the user's back
     memory = shared();
     CHECK(memory.total_bytes == 12 * gib + (512ULL << 20));
     CHECK(memory.free_bytes == 11 * gib + (384ULL << 20));
     tree.write(card + "gtt_used", "99999999999999\n"); // more than there is
     CHECK(shared().free_bytes == 384ULL << 20);
-    CHECK(shared_memory({gib, gib / 2}, host, "0000:01:00.0", tree.root()).free_bytes == 384ULL << 20);
-    CHECK(shared_memory({gib, gib / 2}, host, "0000:09:00.0", tree.root()).total_bytes == gib); // another driver's
+    CHECK(shared_memory({gib, gib / 2, 0}, host, "0000:01:00.0", tree.root()).free_bytes == 384ULL << 20);
+    CHECK(shared_memory({gib, gib / 2, 0}, host, "0000:09:00.0", tree.root()).total_bytes == gib); // another driver's
 }
 
 void this_machine() {

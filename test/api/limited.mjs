@@ -12,7 +12,7 @@ for (let i = 0; i < count; i++) {
   const context = 256 * 2 ** below(11);
   const request = {
     devices: ['cpu'], sequences: pick([1, 1, 2, 5]), kv: pick(['f16', 'q8_0', 'auto', { k: 'q8_0', v: 'f16' }]),
-    context: pick([context, { min: 256, max: context }]), reserve: { hostBytes: 96 * 2 ** 20 }, mmap: pick([true, false]), packCache: false,
+    context: pick([context, { min: 256, max: context }]), reserve: { hostBytes: 96 * 2 ** 20 }, packCache: false,
     ...pick([{}, { cache: { ramBytes: below(200) * 2 ** 20 } }]),
   };
   const found = await plan(path, request);
@@ -21,7 +21,7 @@ for (let i = 0; i < count; i++) {
     done.refused++;
     continue;
   }
-  const model = await loadModel(path, { plan: found, mmap: request.mmap, packCache: false });
+  const model = await loadModel(path, { plan: found, mmap: pick([true, false]), packCache: false });
   const session = await model.session();
   await session.complete('Once upon a time. '.repeat(Math.min(100, Math.floor(found.context / 12))), { maxTokens: 1 });
   await model.dispose();

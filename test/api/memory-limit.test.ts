@@ -56,7 +56,7 @@ describe.skipIf(group === undefined)('in a control group with 900 MiB', () => {
     expect(loaded + refused).toBe(200);
     expect(loaded).toBeGreaterThan(60);
     expect(refused).toBeGreaterThan(20);
-    expect(largest).toBeGreaterThan(0.6 * limit); // some took most of it
+    expect(largest).toBeGreaterThan(limit / 2); // without budgets that fill up later: some took most of it
     expect(group!.killed()).toBe(0);
   }, 300_000);
 });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, loadModel, plan } from '../../dist/index.js';
 import type { Plan, PlanRequest } from '../../dist/index.js';
+import { planFor } from '../../dist/plan/plan.js';
 import { synthesize } from '../../dist/gguf/index.js';
 
 const dense = 'models/tern-5m-tq2_0.gguf';
@@ -27,8 +28,9 @@ const partsOf = (memory: Plan['memory'][number]) => {
   return { device, weightBytes, kvBytes, stateBytes, computeBytes };
 };
 const cpuOf = ({ memory }: Plan) => memory.find(({ device }) => device === 'cpu')!;
-/** Leaves so much of what is free now. */
-const leaving = async (bytes: number) => ({ hostBytes: (await devices())[0]!.freeBytes - bytes });
+/** A plan on the CPU as if so much were to be had, whatever other programs take meanwhile. */
+const planWith = async (bytes: number, path: string, request: PlanRequest) =>
+  planFor(path, { ...cpu, ...request, reserve: { hostBytes: 0 } }, (await devices()).map((device) => (device.id === 'cpu' ? { ...device, freeBytes: bytes } : device)));
 
 describe('what a plan says is what a load takes', () => {
   const settings: Omit<PlanRequest, 'experts'>[] = [
@@ -60,11 +62,11 @@ describe('what a plan says is what a load takes', () => {
       import { loadModel, plan } from ${JSON.stringify(join(process.cwd(), 'dist/index.js'))};
       import { readFileSync } from 'node:fs';
       const anonymous = () => Number(/^Anonymous: +(\\d+)/m.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))[1]) * 1024;
-      const options = { devices: ['cpu'], context: 16384, mmap: false, packCache: false, cache: { ramBytes: 0 } };
+      const options = { devices: ['cpu'], context: 16384, packCache: false, cache: { ramBytes: 0 } };
       const small = await loadModel(${JSON.stringify(dense)}, { devices: ['cpu'], context: 256 }); await small.dispose();
       const { memory: [{ weightBytes, kvBytes }] } = await plan(process.argv[1], options);
       const before = anonymous();
-      const model = await loadModel(process.argv[1], options);
+      const model = await loadModel(process.argv[1], { ...options, mmap: false });
       console.log(JSON.stringify({ taken: anonymous() - before, planned: weightBytes + kvBytes }));
       await model.dispose();`;
     const { taken, planned } = JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', child, window], { encoding: 'utf8' })) as { taken: number; planned: number };
@@ -76,7 +78,7 @@ describe('what a plan says is what a load takes', () => {
 
 describe('a context between bounds', () => {
   test('is as long as what is left allows, to the step', async () => {
-    const found = await plan(dense, { ...cpu, context: { min: 512, max: 200_000 }, reserve: await leaving(200 * mebibyte) });
+    const found = await planWith(200 * mebibyte, dense, { context: { min: 512, max: 200_000 } });
     const { freeBytes, reserveBytes, bytes, cacheBytes, kvBytes, computeBytes } = cpuOf(found);
     expect(found.fits).toBe(true);
     expect(found.context % 256).toBe(0);
@@ -88,10 +90,20 @@ describe('a context between bounds', () => {
     expect(found.reasons).toContainEqual({ code: 'context', message: expect.stringContaining(`${found.context} tokens`) as string });
   });
 
+  test('is searched where it can be: below the pool, and without laying out what cannot be', async () => {
+    expect(await plan(dense, { ...cpu, kvTokens: 1024, context: { min: 256 } })).toMatchObject({ fits: true, context: 1024 });
+    const begin = performance.now();
+    const found = await planWith(500 * mebibyte, dense, { context: { min: 1, max: 2 ** 31 - 1 }, sequences: 4 });
+    expect(found.fits).toBe(true);
+    expect(found.context).toBeGreaterThan(20_000);
+    expect(found.memory[0]!.bytes).toBeGreaterThan(490 * mebibyte);
+    expect(performance.now() - begin).toBeLessThan(2000);
+  });
+
   test('is all of it where there is room, and the shortest where there is not', async () => {
     expect(await plan(dense, { ...cpu, context: { min: 512, max: 3000 } })).toMatchObject({ fits: true, context: 3000 });
     expect(await plan(dense, { ...cpu, context: { min: 512 } })).toMatchObject({ fits: true, context: 2048 }); // the trained one
-    const none = await plan(dense, { ...cpu, context: { min: 100_000, max: 200_000 }, reserve: await leaving(200 * mebibyte) });
+    const none = await planWith(200 * mebibyte, dense, { context: { min: 100_000, max: 200_000 } });
     expect(none).toMatchObject({ fits: false, context: 100_000, shortages: [{ device: 'cpu' }] });
   });
 
@@ -101,7 +113,7 @@ describe('a context between bounds', () => {
     const { memory: [f16] } = await plan(dense, { ...request, kv: 'f16' });
     const { memory: [q8] } = await plan(dense, { ...request, kv: 'q8_0' });
     const between = (f16!.bytes - f16!.cacheBytes + q8!.bytes - q8!.cacheBytes) / 2;
-    const found = await plan(dense, { ...request, reserve: await leaving(between) });
+    const found = await planWith(between, dense, request);
     expect(found).toMatchObject({ fits: true, context: 20_000, kv: { k: 'q8_0', v: 'q8_0' } });
     expect(found.reasons.find(({ code }) => code === 'kv')?.message).toMatch(/q8_0: of f16 the context would not fit/);
   });
@@ -109,13 +121,13 @@ describe('a context between bounds', () => {
 
 describe('a plan that does not fit', () => {
   test('says what is missing and what would fit, and is not loaded', async () => {
-    const found = await plan(dense, { ...cpu, context: 100_000, reserve: await leaving(100 * mebibyte) });
+    const found = await planWith(100 * mebibyte, dense, { context: 100_000 });
     const [short] = found.shortages;
     expect(found.fits).toBe(false);
     expect(short!.device).toBe('cpu');
     expect(short!.neededBytes).toBeGreaterThan(short!.availableBytes);
     const advice = /a context of (\d+) tokens with a KV cache of (\w+) would fit/.exec(found.reasons.at(-1)!.message);
-    expect(await plan(dense, { ...cpu, context: Number(advice![1]), kv: advice![2] as 'f16', reserve: await leaving(110 * mebibyte) })).toMatchObject({ fits: true });
+    expect(await planWith(100 * mebibyte, dense, { context: Number(advice![1]), kv: advice![2] as 'f16' })).toMatchObject({ fits: true });
     await expect(loadModel(dense, { plan: found })).rejects.toMatchObject({ code: 'ERR_PLAN_DOES_NOT_FIT', details: { shortages: found.shortages } });
   });
 
@@ -129,7 +141,7 @@ describe('a plan that does not fit', () => {
     expect(found.memory[0]!.weightBytes).toBeGreaterThan(60e9);
     if (cpuOf(found).freeBytes < 60e9) {
       expect(found.fits).toBe(false);
-      expect(found.reasons.at(-1)!.message).toMatch(/weights alone/);
+      expect(found.reasons.at(-1)!.message).toMatch(/not even 256 tokens/);
     }
     expect(found.ms).toBeLessThan(1000);
     expect(found.rss).toBeLessThan(200e6);
@@ -138,11 +150,13 @@ describe('a plan that does not fit', () => {
 
 describe('loading as planned', () => {
   test('a plan goes through JSON, and is followed', async () => {
-    const found = JSON.parse(JSON.stringify(await plan(hybrid, { ...cpu, context: 700, sequences: 3, kv: 'q8_0', threads: 1, cache: { ramBytes: 3_000_000 } }))) as Plan;
+    const found = JSON.parse(JSON.stringify(await plan(hybrid, { ...cpu, context: 700, sequences: 3, kv: 'q8_0', threads: 1, cache: { ramBytes: 3_000_000, checkpointBytes: 7_000_000 } }))) as Plan;
+    expect(found.memory[0]!.cacheBytes).toBe(10_000_000);
     const model = await loadModel(hybrid, { plan: found });
     expect(model.placement).toMatchObject({ context: 700, sequences: 3, kvTokens: 2100, threads: 1, sequenceIds: 3 + found.spareSequences });
     expect(model.placement.devices).toEqual(found.memory.map(partsOf));
     expect(model.cache.ram.budget).toBe(3_000_000);
+    expect(model.cache.checkpoints.budget).toBe(7_000_000);
     await model.dispose();
   });
 
@@ -156,18 +170,30 @@ describe('loading as planned', () => {
     await refused({ ...found, memory: [{ ...memory!, reserveBytes: 2 * memory!.totalBytes }] }, /does not fit any more: cpu needs .* and has 0.0 KiB to give/);
   });
 
+  test('a plan that plan() did not make is refused by what is wrong with it', async () => {
+    const found = await plan(dense, cpu);
+    const wrong: [string, Partial<Record<keyof Plan, unknown>>][] = [
+      ['threads', { threads: 1e9 }], ['threads', { threads: -3 }], ['devices', { devices: undefined }], ['devices', { devices: 'cpu' }], ['context', { context: NaN }], ['kv', { kv: null }],
+      ['gpuLayers', { gpuLayers: 'most' }], ['experts', { experts: {} }], ['memory[0]', { memory: [null] }], ['memory', { memory: [] }], ['model', { model: undefined }],
+      ['ramBytes', { ramBytes: 1e300 }], ['spareSequences', { spareSequences: 1e9 }], ['fits', { fits: 'yes' }], ['shortages', { fits: false, shortages: undefined }],
+    ];
+    for (const [argument, change] of wrong) {
+      expect(() => loadModel(dense, { plan: { ...found, ...change } as never }), argument).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG', details: { argument: `options.plan.${argument}` } }) as Error);
+    }
+  });
+
   test('what a plan decides is not said beside it', async () => {
     const found = await plan(dense, cpu);
     expect(() => loadModel(dense, { plan: found, context: 512 })).toThrow(/options.context is given with options.plan/);
-    expect(() => loadModel(dense, { plan: { ...found, version: 2 } as never })).toThrow(/a plan that plan\(\) made, of version 1/);
+    expect(() => loadModel(dense, { plan: { ...found, version: 2 } as never })).toThrow(/options.plan.version must be 1/);
+    expect(() => loadModel(dense, { plan: found, cache: { ramBytes: 1 } })).toThrow(/options.cache.ramBytes is given with options.plan/);
   });
 });
 
 describe('plan.set', () => {
   test('plans models for being there together: the later ones take what is left', async () => {
     const [whole] = (await plan(dense, { ...cpu, context: 20_000, cache: { ramBytes: 0 } })).memory;
-    const reserve = await leaving(2.5 * whole!.bytes);
-    const entry = { path: dense, ...cpu, context: 20_000, reserve };
+    const entry = { path: dense, ...cpu, context: 20_000, reserve: { hostBytes: (await devices())[0]!.freeBytes - 2.5 * whole!.bytes } };
     const three = await plan.set([entry, entry, entry]);
     expect(three.fits).toBe(false);
     expect(three.plans.map(({ fits }) => fits)).toEqual([true, true, false]);
@@ -195,6 +221,12 @@ describe('bad input', () => {
     expect(() => plan(dense, { reserve: { hostBytes: -1 } })).toThrow(/hostBytes must be an integer/);
     expect(() => plan(dense, { cache: { ramBytes: -1 } })).toThrow(/ramBytes must be an integer/);
     expect(() => plan(dense, { kv: 'f8' as never })).toThrow(/'auto', a type of KV cache/);
+    expect(() => plan(moe, { experts: { cpuLayers: 2e9 } })).toThrow(/cpuLayers must be an integer from 0 to 1000/);
+    for (const pattern of ['(.*.*.*)*z', '(a+)+', '((a|b)*c){2}', '(x)\\1', 'a*b*c*d*e*', 'a'.repeat(300)]) {
+      expect(() => plan(moe, { experts: { overrides: { [pattern]: 'cpu' } } }), pattern).toThrow(/patterns that are matched soon/);
+    }
+    expect((await plan(moe, { ...cpu, experts: { overrides: { 'blk\\.(\\d+)\\.ffn_(up|down)_exps': 'cpu' } } })).fits).toBe(true);
+    await expect(plan(moe, { ...cpu, experts: { overrides: { nothing_like_it: 'cpu' } } })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
     expect(() => plan(7 as never)).toThrow(/plan: path/);
     const text = join(folder, 'text.gguf');
     writeFileSync(text, 'no model');

@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { synthesize } from '../../dist/gguf/index.js';
 import { devices, loadModel, plan } from '../../dist/index.js';
 import type { Device, Experts, Model } from '../../dist/index.js';
 import { planFor } from '../../dist/plan/plan.js';
@@ -74,7 +78,10 @@ describe.skipIf(gpu === undefined)('experts beside a GPU', () => {
     await refused({ overrides: { nothing_like_it: 'cpu' } }, /\/nothing_like_it\/ is found in no tensor's name/);
     await refused({ overrides: { '(': 'cpu' } }, /\/\(\/ is no pattern of tensor names/);
     await refused({ overrides: { attn: 'vulkan9' } }, /device 'vulkan9', which the model is not loaded on/);
-    await refused('cpu', /is found in no tensor's name/, 'models/tern-5m-f16.gguf');
+    for (const experts of ['cpu', { cpuLayers: 2 }] as const) { // there are none, or none in these layers: nothing moves
+      const model = await loadModel('models/tern-5m-f16.gguf', { ...on, experts });
+      await model.dispose();
+    }
   });
 
   // Lavapipe shares the CPU's memory, a card with memory of its own is what offload is for: its figures are made up, the rest is real.
@@ -93,6 +100,34 @@ describe.skipIf(gpu === undefined)('experts beside a GPU', () => {
     const neither = await planFor(files.float, request, await card(1_000_000));
     expect(neither.fits).toBe(false);
     expect(neither.reasons.map(({ message }) => message)).toContain("nor with the experts in the CPU's memory");
+  });
+
+  test('as few layers as the card has to do without, also where the CPU has no room for all of them', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ternion-experts-'));
+    try {
+      const six = join(folder, 'six.gguf');
+      await synthesize(six, 'Qwen3-30B-A3B', { layers: 6, types: { matrices: 'q4_0' }, headerOnly: true });
+      const request = { ...on, context: 512, reserve: { deviceBytes: 0, hostBytes: 0 }, cache: { ramBytes: 0 } };
+      const at = (cpuLayers: number) => planFor(six, { ...request, experts: { cpuLayers } }, list);
+      const list = await card(2 ** 40);
+      const [two, three] = [await at(2), await at(3)];
+      const tight = (await card(two.memory[1]!.bytes)).map((device) => (device.id === 'cpu' ? { ...device, freeBytes: three.memory[0]!.bytes - 1 } : device));
+      expect(await planFor(six, request, tight)).toMatchObject({ fits: true, experts: { cpuLayers: 2 } });
+      const less = tight.map((device) => (device.id === 'cpu' ? { ...device, freeBytes: two.memory[0]!.bytes - 1 } : device));
+      expect((await planFor(six, request, less)).fits).toBe(false);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  test('memory that the firmware carved out for a GPU is not the CPU’s', async () => {
+    const request = { ...on, context: 512, reserve: { deviceBytes: 0, hostBytes: 0 }, cache: { ramBytes: 0 } };
+    const [cpu, part] = (await plan(files.float, request)).memory;
+    expect(part!.poolBytes).toBe(part!.bytes);
+    const list = await devices();
+    const board = (own: number) => list.map((device) => (device.id === 'cpu' ? { ...device, freeBytes: cpu!.bytes } : device.id === gpu!.id ? { ...device, ownFreeBytes: own } : device));
+    expect(await planFor(files.float, request, board(part!.bytes))).toMatchObject({ fits: true });
+    expect(await planFor(files.float, request, board(part!.bytes - 1))).toMatchObject({ fits: false, shortages: [{ device: 'cpu', neededBytes: cpu!.bytes + 1, availableBytes: cpu!.bytes }] });
   });
 
   test('and does not where the GPU shares it, or where there are none', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { devices, loadModel, plan } from '../../dist/index.js';
 import type { Model, Plan } from '../../dist/index.js';
+import { planFor } from '../../dist/plan/plan.js';
 
 process.env['GGML_VK_VISIBLE_DEVICES'] = '0'; // lavapipe
 const list = await devices();
@@ -34,14 +35,12 @@ describe.skipIf(gpu === undefined)('plans for a GPU', () => {
   }
 
   test('one pool is counted once: what the GPU takes is missing on the CPU', async () => {
-    const request = { devices: [gpu!.id], context: 2048 } as const;
-    const free = (await devices())[0]!.freeBytes;
+    const request = { devices: [gpu!.id], context: 2048, reserve: { hostBytes: 0, deviceBytes: 0 }, cache: { ramBytes: 0 } };
     const { memory } = await plan('models/tern-5m-f16.gguf', request);
     const all = memory.reduce((sum, { bytes }) => sum + bytes, 0);
-    const [cpu] = memory;
-    const tight = await plan('models/tern-5m-f16.gguf', { ...request, reserve: { hostBytes: free - Math.round((cpu!.bytes + all) / 2), deviceBytes: 0 } });
-    expect(tight).toMatchObject({ fits: false, shortages: [{ device: 'cpu' }] });
-    expect(tight.shortages[0]!.neededBytes).toBe(all);
+    const leaving = (bytes: number) => list.map((device) => (device.id === 'cpu' ? { ...device, freeBytes: bytes } : device));
+    expect(await planFor('models/tern-5m-f16.gguf', request, leaving(all))).toMatchObject({ fits: true });
+    expect(await planFor('models/tern-5m-f16.gguf', request, leaving(all - 1))).toMatchObject({ fits: false, shortages: [{ device: 'cpu', neededBytes: all, availableBytes: all - 1 }] });
   });
 
   test('a model that fits neither is split where that is allowed, and only there', async () => {
