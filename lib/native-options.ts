@@ -3,28 +3,14 @@
  */
 import { addon } from './addon.js';
 import { cacheBudgets } from './cache.js';
-import type { CacheOptions } from './cache.js';
 import { isTernionError } from './errors.js';
 import { tensorOverrides } from './experts.js';
-import type { Experts } from './experts.js';
-import type { KvType } from './kv.js';
+import type { LoadOptions } from './load.js';
 import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
-import type { PackCacheOptions } from './packs.js';
 
-/** What decides where bytes go; the part of `loadModel`'s options that a plan has too. Each is documented there. */
-export interface Settings {
-  readonly gpuLayers?: number | 'all' | undefined;
-  readonly experts?: Experts | undefined;
-  readonly sequences?: number | undefined;
-  readonly kvTokens?: number | undefined;
-  readonly spareSequences?: number | undefined;
-  readonly cache?: CacheOptions | undefined;
-  readonly threads?: number | undefined;
-  readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
-  readonly mmap?: boolean | undefined;
-  readonly packCache?: boolean | PackCacheOptions | undefined;
-}
+/** What decides where bytes go; the part of `loadModel`'s options that a plan has too. */
+export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'kv' | 'mmap' | 'packCache'>;
 
 /** `gpus`: the ids that were chosen; `known`: the devices here, the CPU among them; `context`: in tokens, 0 = the trained one. */
 export function nativeLoadOptions(path: string, options: Settings, gpus: readonly string[], known: readonly NativeDevice[], context: number): NativeLoadOptions {

@@ -10,7 +10,7 @@ export const devices = {
 Lists what a model can run on, and why a backend offers nothing.
 
   --measure  read bandwidth of the devices whose is not known yet; kept until the device or its driver changes
-JSON: { devices: [{ id, name, description, backend, kind, pciId, hardwareId, driver, driverVersion, architecture, uma, software, totalBytes, freeBytes, largestAllocationBytes, capabilities, readBytesPerSecond }], unavailable: [{ backend, reason }] }`,
+JSON: { devices: [{ id, name, description, backend, kind, pciId, hardwareId, driver, driverVersion, architecture, uma, software, totalBytes, freeBytes, ownFreeBytes, largestAllocationBytes, capabilities, readBytesPerSecond }], unavailable: [{ backend, reason }] }`,
   async run(args: string[], signal: AbortSignal): Promise<number> {
     const { values } = parse(args, { ...common, measure: { type: 'boolean' } });
     const list = await listDevices({ measure: values['measure'] === true, signal });
