@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as Record<string, Record<string, string>>;
@@ -10,7 +11,7 @@ function reachable(from: string, seen = new Set<string>()): Set<string> {
   if (seen.has(from)) return seen;
   seen.add(from);
   const source = readFileSync(`dist/${from}`, 'utf8');
-  for (const [, name] of source.matchAll(/from '\.\/([\w/-]+)\.js'/g)) reachable(`${name}.d.ts`, seen);
+  for (const [, name] of source.matchAll(/from '(\.\.?\/[\w./-]+)\.js'/g)) reachable(join(dirname(from), `${name}.d.ts`), seen);
   return seen;
 }
 
