@@ -22,26 +22,26 @@ export function tensorOverrides(experts: Experts | undefined): NativeLoadOptions
 }
 
 const longestPattern = 256;
-const mostUnbounded = 4;
+const mostQuantifiers = 3;
 
 /**
- * Why a pattern is not taken, undefined if it is: the engine's matcher goes back and forth, so that a quantifier inside a quantified
- * group, a back-reference or many open quantifiers can keep it busy for ever.
+ * Why a pattern is not taken, undefined if it is: the engine's matcher goes back and forth, so that a repeated group with alternatives or
+ * quantifiers in it, a back-reference or many quantifiers can keep it busy for ever.
  */
 export function patternProblem(pattern: string): string | undefined {
   if (pattern.length > longestPattern) return `longer than ${longestPattern} characters`;
-  const plain = pattern.replace(/\\[1-9]/g, () => '\u0001').replace(/\\./g, 'x').replace(/\[[^\]]*\]/g, 'x');
+  const plain = pattern.replace(/\\[1-9]/g, () => '\u0001').replace(/\\./g, 'x').replace(/\[[^\]]*\]/g, 'x').replace(/\(\?[:=!]/g, '(');
   if (plain.includes('\u0001')) return 'it has a back-reference';
-  if ((plain.match(/[*+]|,\}/g)?.length ?? 0) > mostUnbounded) return `it has more than ${mostUnbounded} open quantifiers`;
-  const groups: boolean[] = [];
+  if ((plain.match(/[*+{]/g)?.length ?? 0) > mostQuantifiers) return `it has more than ${mostQuantifiers} quantifiers`;
+  const groups: boolean[] = []; // that are open: whether they can match the same text in several ways
   for (let i = 0; i < plain.length; i++) {
+    let several = '*+?{|'.includes(plain[i]!);
     if (plain[i] === '(') groups.push(false);
     else if (plain[i] === ')') {
-      const quantified = groups.pop() ?? false;
-      const follows = '*+?{'.includes(plain[i + 1] ?? ' ');
-      if (quantified && follows) return 'a quantifier stands inside a group with a quantifier';
-      if ((quantified || follows) && groups.length > 0) groups[groups.length - 1] = true;
-    } else if ('*+{'.includes(plain[i]!) && groups.length > 0) groups[groups.length - 1] = true;
+      several = groups.pop() ?? false;
+      if (several && '*+{'.includes(plain[i + 1] ?? ' ')) return 'a group with alternatives or quantifiers is repeated';
+    }
+    if (several && groups.length > 0) groups[groups.length - 1] = true;
   }
   return undefined;
 }

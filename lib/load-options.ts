@@ -81,7 +81,6 @@ const planned = z.looseObject(
 ) as unknown as z.ZodMiniType<Plan>;
 const loadOptions = bag<LoadOptions>({ ...loadShape, plan: optional(planned) });
 
-
 export function readLoadOptions(value: unknown): LoadOptions {
   const options = check('loadModel', 'options', loadOptions, value ?? {});
   const twice = options.plan === undefined ? undefined : decided.find((key) => options[key] !== undefined);

@@ -6,7 +6,7 @@ let state = seed;
 const below = (n) => ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) >>> 8) % n;
 const pick = (list) => list[below(list.length)];
 const files = ['models/tern-5m-tq2_0.gguf', 'models/tern-5m-f16.gguf', 'models/tern-moe-6m-tq2_0.gguf', 'models/tern-hybrid-random.gguf', window];
-const done = { loaded: 0, refused: 0, largest: 0 };
+const done = { loaded: 0, refused: 0, fullest: 0 };
 for (let i = 0; i < count; i++) {
   const path = pick(files);
   const context = 256 * 2 ** below(11);
@@ -26,6 +26,7 @@ for (let i = 0; i < count; i++) {
   await session.complete('Once upon a time. '.repeat(Math.min(100, Math.floor(found.context / 12))), { maxTokens: 1 });
   await model.dispose();
   done.loaded++;
-  done.largest = Math.max(done.largest, found.memory[0].bytes - found.memory[0].cacheBytes);
+  const { bytes, cacheBytes, freeBytes, reserveBytes } = found.memory[0];
+  done.fullest = Math.max(done.fullest, (bytes - cacheBytes) / (freeBytes - reserveBytes)); // budgets fill up later
 }
 console.log(JSON.stringify(done));

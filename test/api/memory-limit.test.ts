@@ -52,11 +52,11 @@ describe.skipIf(group === undefined)('in a control group with 900 MiB', () => {
 
   test('random requests end in a plan that loads or in one that says no; nothing is killed', async () => {
     const { stdout } = await run('test/api/limited.mjs', window, '200', '7');
-    const { loaded, refused, largest } = JSON.parse(stdout) as { loaded: number; refused: number; largest: number };
+    const { loaded, refused, fullest } = JSON.parse(stdout) as { loaded: number; refused: number; fullest: number };
     expect(loaded + refused).toBe(200);
     expect(loaded).toBeGreaterThan(60);
     expect(refused).toBeGreaterThan(20);
-    expect(largest).toBeGreaterThan(limit / 2); // without budgets that fill up later: some took most of it
+    expect(fullest).toBeGreaterThan(0.9); // some took nearly all that was to be had
     expect(group!.killed()).toBe(0);
   }, 300_000);
 });
