@@ -11,6 +11,7 @@ Context::~Context() {
     if (poisoned_) {
         // Freeing it would synchronise with a device that is gone and end the process.
         (void) ctx_.release();
+        (void) experts_.release();
         new std::shared_ptr<Model>(model_);
     }
 }

@@ -3,6 +3,7 @@
 
 #include "batch.h"
 #include "context_options.h"
+#include "expert_cache.h"
 #include "generation.h"
 #include "kv_cache.h"
 #include "model.h"
@@ -70,6 +71,8 @@ class Context {
 
     Stats stats();
     CacheStats cache_stats();
+    /// Nothing if no experts are cached or counted.
+    std::optional<ExpertStats> expert_stats() const;
     /// Any thread.
     Placement placement() const;
     uint32_t context_size() const { return context_; }
@@ -90,8 +93,10 @@ class Context {
     Result<bool> init();
     Result<bool> check_options();
     Result<bool> check_kv_types() const;
+    Result<bool> make_experts();
     Result<bool> make_context();
     Result<bool> make_cache();
+    void place();
 
     // prepare.cc, text thread
     void prepare(const GenerationPtr & generation);
@@ -152,6 +157,7 @@ class Context {
     const std::shared_ptr<Model> model_;
     ContextOptions options_;
     uint32_t context_ = 0;
+    std::unique_ptr<ExpertCache> experts_; // null: none; outlives the context
     std::unique_ptr<llama_context, Free> ctx_;
     std::unique_ptr<ChatTemplate> template_; // text thread
     std::vector<DevicePlacement> devices_;

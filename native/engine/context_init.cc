@@ -54,25 +54,25 @@ Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, c
 
 Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOptions & options) {
     Context context(std::move(model), options);
-    for (const auto step : {&Context::check_options, &Context::make_context}) {
+    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context}) {
         if (auto ok = (context.*step)(); !ok) {
             return ok.error();
         }
     }
-    context.devices_ = device_placements(context.ctx_.get(), context.model_->weights());
+    context.place();
     return context.placement();
 }
 
 Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
 
 Result<bool> Context::init() {
-    for (const auto step : {&Context::check_options, &Context::make_context, &Context::make_cache}) {
+    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::make_cache}) {
         if (auto ok = (this->*step)(); !ok) {
             return ok.error();
         }
     }
     lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads); // laying a context out needs no threads
-    devices_ = device_placements(ctx_.get(), model_->weights());
+    place();
     publish();
     thread_ = std::thread([this] { run(); });
     return true;
@@ -143,6 +143,18 @@ Result<bool> Context::check_kv_types() const {
     return true;
 }
 
+Result<bool> Context::make_experts() {
+    if (options_.expert_cache_bytes == 0 && !options_.count_experts) {
+        return true;
+    }
+    auto experts = ExpertCache::make(*model_->handle(), {.device_bytes = options_.expert_cache_bytes});
+    if (!experts) {
+        return experts.error();
+    }
+    experts_ = std::move(*experts);
+    return true;
+}
+
 Result<bool> Context::make_context() {
     const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, std::max(options_.kv_tokens, options_.sequences))); // a row for each
     llama_context_params params = llama_context_default_params();
@@ -165,8 +177,12 @@ Result<bool> Context::make_context() {
     try {
         const auto registry = registry_in_use();
         ctx_.reset(llama_init_from_model(model_->handle(), params));
+        if (ctx_ && experts_) {
+            experts_->attach(ctx_.get());
+        }
     } catch (const std::exception & e) {
         thrown = e.what();
+        ctx_.reset();
     }
     if (!ctx_) {
         const std::string why = capture.text(thrown.empty() ? "llama.cpp gave no reason" : thrown);
@@ -215,6 +231,16 @@ Result<bool> Context::make_cache() {
                                           [this](std::function<void()> task) { post(std::move(task)); });
     cache_ = std::make_unique<KvCache>(KvMemory(ctx_.get()), std::move(options), *store_);
     return true;
+}
+
+void Context::place() {
+    devices_ = device_placements(ctx_.get(), model_->weights());
+    if (experts_) {
+        for (DevicePlacement & place : devices_) {
+            const auto found = experts_->bytes().find(place.device);
+            place.expert_cache_bytes = found == experts_->bytes().end() ? 0 : found->second;
+        }
+    }
 }
 
 Placement Context::placement() const {

@@ -22,6 +22,8 @@ struct ContextOptions {
     uint64_t disk_bytes = 0;           // likewise, in files
     std::string disk_folder;           // where they lie; made if it is not there
     uint64_t checkpoint_bytes = 256 << 20;
+    uint64_t expert_cache_bytes = 0; // of device memory, for experts that lie in host memory
+    bool count_experts = false;      // who is routed where, also without a cache
 };
 
 struct Stats {

@@ -13,6 +13,8 @@ Stats Context::stats() {
     return stats;
 }
 
+std::optional<ExpertStats> Context::expert_stats() const { return experts_ ? std::optional(experts_->stats()) : std::nullopt; }
+
 CacheStats Context::cache_stats() {
     std::lock_guard lock(mutex_);
     CacheStats stats = cache_stats_;

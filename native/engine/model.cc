@@ -77,6 +77,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     params.load_mode = options.mmap && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
     params.no_alloc = options.dry;
+    params.use_extra_bufts = devices->empty() || !options.as_in_file;
     params.tensor_buft_overrides = devices->empty() ? nullptr : overrides->list();
     params.progress_callback_user_data = &state;
     params.progress_callback = [](float fraction, void * user) {

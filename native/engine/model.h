@@ -21,6 +21,7 @@ struct ModelOptions {
     std::vector<std::string> devices; // empty: CPU only
     int32_t gpu_layers = -1;          // -1: all, output layer included
     std::vector<TensorOverride> overrides; // on the CPU alone nothing can go elsewhere
+    bool as_in_file = false;               // no layouts of the CPU's own beside a GPU: an expert cache copies experts as they are
     bool mmap = true;
     std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream" and "float32" as KernelChoice has them
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()

@@ -22,6 +22,7 @@ struct DevicePlacement {
     uint64_t kv_bytes = 0;      // keys and values
     uint64_t state_bytes = 0;   // of recurrent layers
     uint64_t compute_bytes = 0; // for the largest batch
+    uint64_t expert_cache_bytes = 0; // slots for experts that lie in host memory
 };
 
 struct Placement {

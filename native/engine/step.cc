@@ -29,6 +29,9 @@ void Context::step() {
     const int32_t status = decode();
     const Clock::duration took = Clock::now() - start;
     if (status == 0) {
+        if (experts_) {
+            experts_->between_steps();
+        }
         after_decode(took);
     } else if (status == 1) {
         yield_last(); // no cells, as llama.cpp counts them
