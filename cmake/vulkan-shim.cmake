@@ -3,6 +3,7 @@
 
 add_library(ternion_vulkan STATIC
   "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/facts.cc"
+  "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/limit.cc"
   "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/loader.cc"
   "${CMAKE_CURRENT_SOURCE_DIR}/native/vulkan/open.cc")
 target_include_directories(ternion_vulkan PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/native")

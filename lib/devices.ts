@@ -5,9 +5,9 @@ import { addon } from './addon.js';
 import { TernionError, fromNative } from './errors.js';
 import { recall, remember } from './measured.js';
 import type { NativeDevice } from './native.js';
-import { bag, optional, orAgain, signal as signalType } from './options.js';
+import { bag, optional, orAgain, read, signal as signalType } from './options.js';
 import { abortable } from './task.js';
-import { check } from './validate.js';
+import { check, refuse } from './validate.js';
 
 /** A compute device. */
 export interface Device extends NativeDevice {
@@ -47,6 +47,18 @@ const options = bag<DevicesOptions>({ measure: optional(orAgain), signal: option
  */
 export function devices(request: DevicesOptions = {}): Promise<Devices> {
   return list(check('devices', 'options', options, request));
+}
+
+/**
+ * Holds this process to so many bytes of a GPU's memory, all models together, whatever the card has: plans keep to it, and what would go
+ * beyond is not allocated. Nothing lifts it. Vulkan alone; the memory of the CPU is limited by a control group.
+ *
+ * @throws ERR_INVALID_ARG at once, and for devices that cannot be limited; rejects with ERR_DEVICE_NOT_FOUND.
+ */
+export async function limitDevice(id: string, bytes?: number): Promise<void> {
+  const device = read.text('limitDevice', 'id', id);
+  if (bytes !== undefined && (!Number.isSafeInteger(bytes) || bytes < 0)) refuse('limitDevice', 'bytes', `bytes must be an integer of at least 0, or undefined for no limit; found ${String(bytes)}`);
+  await addon().limitDevice(device, bytes ?? -1).catch((failure: unknown) => Promise.reject(fromNative(failure)));
 }
 
 async function list({ measure = false, signal }: DevicesOptions): Promise<Devices> {

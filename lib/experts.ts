@@ -10,6 +10,12 @@ import type { NativeLoadOptions } from './native.js';
  */
 export type Experts = 'gpu' | 'cpu' | { readonly cpuLayers: number } | { readonly overrides: Readonly<Record<string, string>> };
 
+/** Device memory for experts in recent use, of those that lie in the CPU's memory: what is chosen and is there, the device multiplies. */
+export interface ExpertCacheOptions {
+  /** Of the GPU that has the rest of the layers; divided evenly between them, in slots of one expert. */
+  readonly deviceBytes: number;
+}
+
 const expertNames = '\\.ffn_(up|down|gate|gate_up)_(ch|)exps';
 
 export function tensorOverrides(experts: Experts | undefined): NativeLoadOptions['overrides'] {

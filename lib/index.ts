@@ -1,12 +1,13 @@
 /** ternion: GGUF language models inside a Node or Electron process. */
 export { buildInfo } from './addon.js';
 export type { CacheOptions, CacheState } from './cache.js';
-export { devices } from './devices.js';
+export { devices, limitDevice } from './devices.js';
 export type { Device, Devices, DevicesOptions } from './devices.js';
 export { TernionError, errorCodes, isTernionError } from './errors.js';
 export type { ErrorCode, ErrorDetails } from './errors.js';
 export type { ChatOptions, Chunk, GenerateOptions, Generation, Result, TokenLogprob, Usage } from './generation.js';
-export type { Experts } from './experts.js';
+export type { ExpertLayer, ExpertState } from './expert-cache.js';
+export type { ExpertCacheOptions, Experts } from './experts.js';
 export { inspect } from './inspect.js';
 export type { Inspection } from './inspect.js';
 export type { KvType } from './kv.js';

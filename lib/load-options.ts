@@ -4,7 +4,7 @@
 import { z } from 'zod/mini';
 import type { CacheOptions } from './cache.js';
 import { patternProblem } from './experts.js';
-import type { Experts } from './experts.js';
+import type { ExpertCacheOptions, Experts } from './experts.js';
 import { kvTypes } from './kv.js';
 import type { LoadOptions } from './load.js';
 import { bag, boolean, bytes, intFrom, nonEmpty, onProgress, oneOf, optional, signal } from './options.js';
@@ -28,7 +28,7 @@ const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpu
   error: "'gpu', 'cpu', { cpuLayers } or { overrides }",
 }) as z.ZodMiniType<Experts>;
 /** What a plan decides is not said beside it. */
-const decided = ['devices', 'gpuLayers', 'experts', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
+const decided = ['devices', 'gpuLayers', 'experts', 'expertCache', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
 /** Of `loadModel`'s options, which a plan's request has too. */
 export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   devices: optional(
@@ -43,6 +43,8 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
     z.union([z.literal('all'), intFrom(0)], { error: "'all' or an integer of at least 0" }),
   ),
   experts: optional(experts),
+  expertCache: optional(bag<ExpertCacheOptions>({ deviceBytes: bytes })),
+  countExperts: optional(boolean),
   context: optional(
     z.union([z.literal('trained'), intFrom(1)], { error: "'trained' or an integer of at least 1, in tokens" }),
   ),
@@ -73,7 +75,7 @@ const planned = z.looseObject(
     experts,
     context: intFrom(1), sequences: intFrom(1, 254), kvTokens: intFrom(1), spareSequences: intFrom(0, 253), threads: intFrom(1, 512),
     kv: z.strictObject({ k: kvType, v: kvType }, { error: kvExpected }),
-    ramBytes: bytes, checkpointBytes: bytes,
+    ramBytes: bytes, checkpointBytes: bytes, expertCacheBytes: optional(bytes),
     memory: z.array(part, made).check(z.refine((parts) => parts.some(({ device }) => device === 'cpu'), { error: 'a list with the CPU' })),
     shortages: z.array(z.looseObject({ device: nonEmpty, neededBytes: bytes, availableBytes: bytes }, made), made),
   },

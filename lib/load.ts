@@ -5,7 +5,7 @@ import { addon } from './addon.js';
 import type { CacheOptions } from './cache.js';
 import { defaultDevices, needsGpu } from './devices.js';
 import { TernionError, fromNative } from './errors.js';
-import type { Experts } from './experts.js';
+import type { ExpertCacheOptions, Experts } from './experts.js';
 import type { KvType } from './kv.js';
 import { readLoadOptions } from './load-options.js';
 import { Model } from './model.js';
@@ -27,6 +27,10 @@ export interface LoadOptions {
   readonly gpuLayers?: number | 'all' | undefined;
   /** Where a mixture's experts go, on a GPU. Default `'gpu'`: with the rest of their layers. */
   readonly experts?: Experts | undefined;
+  /** Keep experts in recent use in device memory, of those that `experts` puts into the CPU's. Default: none. */
+  readonly expertCache?: ExpertCacheOptions | undefined;
+  /** Count which experts tokens are routed to, for {@link Model.experts}. An expert cache always does. Default false. */
+  readonly countExperts?: boolean | undefined;
   /** Tokens of the longest conversation; `'trained'` is the model's training context. Default: 4096, or the training context if that is shorter. */
   readonly context?: number | 'trained' | undefined;
   /** Sessions that are decoded at once, 1 to 254; any number may be open, and take turns. Default 1. */

@@ -3,6 +3,8 @@
  */
 import type { CacheState } from './cache.js';
 import { TernionError, fromNative } from './errors.js';
+import { expertState } from './expert-cache.js';
+import type { ExpertState } from './expert-cache.js';
 import type { Generation } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
@@ -118,6 +120,12 @@ export class Model implements AsyncDisposable {
   get cache(): CacheState {
     this.#use();
     return this.#native.cacheStats();
+  }
+
+  /** Who was routed where, and what an expert cache holds; undefined unless it was loaded with `expertCache` or `countExperts`. */
+  get experts(): ExpertState | undefined {
+    this.#use();
+    return expertState(this.#native.expertStats());
   }
 
   /** Gives up cells that nobody holds any more and that only wait to be of use as a prefix (`cache.cells.retained`), and all checkpoints. */

@@ -6,6 +6,7 @@
  * which means a bug in `lib/`. No function blocks the event loop for longer than copying its arguments takes.
  */
 import type { NativeImportOptions, NativeImported, NativeQuantization, NativeQuantizeOptions, NativeSynthOptions } from './gguf/native.js';
+import type { NativeExpertStats } from './native-experts.js';
 import type { NativeMeasuring } from './native-measuring.js';
 import type { NativeMessage, NativeSessions, NativeSnapshot } from './native-session.js';
 
@@ -43,6 +44,8 @@ export interface NativeDevice {
   readonly ownFreeBytes: number;
   /** The largest single buffer. */
   readonly largestAllocationBytes: number;
+  /** Of a device that this process was held to less of ({@link limitDevice}): all that ternion has there now, and had at most since. */
+  readonly limited?: { readonly limitBytes: number; readonly allocatedBytes: number; readonly peakBytes: number };
   /** What changes speed. A GPU: `fp16`, `bf16`, `int8-dot` (in one instruction), `matrix-cores`, `memory-budget`. The CPU: its instruction sets, `avx512-vnni` … */
   readonly capabilities: readonly string[];
 }
@@ -74,6 +77,10 @@ export interface NativeLoadOptions {
   readonly diskBytes: number;
   readonly diskFolder: string;
   readonly checkpointBytes: number;
+  /** Of device memory, for experts that lie in the CPU's; 0 = none. */
+  readonly expertCacheBytes: number;
+  /** Count who is routed where, also without a cache. */
+  readonly countExperts: boolean;
   /** CPU threads, 0 = one per physical core. */
   readonly threads: number;
   readonly kvK: string;
@@ -117,6 +124,8 @@ export interface NativePlacement {
     /** Of recurrent layers. */
     readonly stateBytes: number;
     readonly computeBytes: number;
+    /** Slots for experts in recent use that lie in the CPU's memory. */
+    readonly expertCacheBytes: number;
   }[];
   /** The weights' bytes as they are held, by device, role and layer; `layer` is -1 for those of no layer. */
   readonly weights: readonly { readonly device: string; readonly role: WeightRole; readonly layer: number; readonly tensors: number; readonly bytes: number }[];
@@ -154,6 +163,8 @@ export interface NativeTask<T> {
 export interface NativeModel extends NativeSessions {
   readonly info: NativeModelInfo;
   readonly placement: NativePlacement;
+  /** Nothing if experts are neither cached nor counted. */
+  expertStats(): NativeExpertStats | undefined;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<Int32Array>;
   /** `special`: whether control tokens are rendered as text. */
   detokenize(tokens: Int32Array, special: boolean): Promise<string>;
@@ -176,6 +187,8 @@ export interface Addon extends NativeMeasuring {
   /** Versions and build facts: ternion's engine, llama.cpp build, compiler, CPU features in use, backends compiled in. */
   buildInfo(): Readonly<Record<string, string | number | boolean | readonly string[]>>;
   /** `probeGpu` false never touches a GPU loader. */
+  /** Holds the process to so many bytes of the device's memory; negative lifts that. */
+  limitDevice(id: string, bytes: number): Promise<void>;
   devices(probeGpu: boolean): Promise<NativeDevices>;
   load(options: NativeLoadOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeModel>;
   /** What {@link load} would take, laid out by llama.cpp itself without taking it. Rejects as load does, out of memory excepted. */

@@ -6,6 +6,7 @@ import { isTernionError } from '../errors.js';
 import { onLog } from '../log.js';
 import { bench } from './bench.js';
 import { chat } from './chat.js';
+import { experts } from './experts.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
 import { generate } from './generate.js';
@@ -23,7 +24,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, experts };
 
 const usage = `ternion COMMAND [options]
 
@@ -31,6 +32,7 @@ const usage = `ternion COMMAND [options]
   chat                a conversation
   devices             what a model can run on
   plan MODEL          where a model would go, and whether it fits
+  experts MODEL       which experts of a mixture a text is routed to
   inspect FILE        metadata, tensors and sizes of a GGUF file
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids

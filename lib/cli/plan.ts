@@ -3,6 +3,7 @@ import { drawPlan } from '../plan/draw.js';
 import { plan as makePlan } from '../plan/plan.js';
 import type { PlanRequest } from '../plan/request.js';
 import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
+import type { Values } from './options.js';
 
 const mebibyte = 2 ** 20;
 
@@ -13,6 +14,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
 
   --device ID           may be repeated            --gpu-layers N
   --cpu-experts N|all   a mixture's experts of the first N layers in the CPU's memory (default: as few as have to be)
+  --expert-cache N|auto  MiB of a GPU's memory for experts in recent use, of those in the CPU's
   --context N           tokens of the longest conversation; --min-context N and --max-context N: as long as fits between them
   --sequences N         decoded at once            --kv TYPE|auto
   --threads N           --split: allow a split between GPU and CPU where neither has room for all
@@ -21,7 +23,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
   async run(args: string[], signal: AbortSignal): Promise<number> {
     const { values, positionals } = parse(args, {
       ...common, ...loading, 'min-context': { type: 'string' }, 'max-context': { type: 'string' }, sequences: { type: 'string' }, split: { type: 'boolean' },
-      reserve: { type: 'string' }, 'device-reserve': { type: 'string' },
+      'expert-cache': { type: 'string' }, reserve: { type: 'string' }, 'device-reserve': { type: 'string' },
     });
     const path = positionals[0] ?? (values['model'] as string | undefined);
     if (path === undefined || positionals.length > 1) throw new UsageError('plan takes one MODEL');
@@ -33,6 +35,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
       ...load,
       context: (min ?? max) === undefined ? context : { min: min ?? 1, max },
       kv: values['kv'] === 'auto' ? 'auto' : kv,
+      expertCache: expertCache(values),
       sequences: number(values, 'sequences'),
       allowSplit: values['split'] === true,
       reserve: { hostBytes: bytes('reserve'), deviceBytes: bytes('device-reserve') },
@@ -43,3 +46,10 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
     return found.fits ? 0 : 1;
   },
 };
+
+/** `--expert-cache N|auto`. */
+function expertCache(values: Values): PlanRequest['expertCache'] {
+  if (values['expert-cache'] === 'auto') return 'auto';
+  const mebibytes = number(values, 'expert-cache');
+  return mebibytes === undefined ? undefined : { deviceBytes: mebibytes * mebibyte };
+}

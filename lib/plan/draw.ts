@@ -12,6 +12,7 @@ const parts = [
   ['kvBytes', 'KV cache', '▓'],
   ['stateBytes', 'state', '▚'],
   ['computeBytes', 'compute', '▒'],
+  ['expertCacheBytes', 'experts in recent use', '▞'],
   ['cacheBytes', 'cache', '░'],
 ] as const;
 

@@ -17,7 +17,7 @@ import { shortageText } from './plan.js';
  *
  * @throws ERR_PLAN_DOES_NOT_FIT.
  */
-export async function followPlan(path: string, plan: Plan, options: Pick<LoadOptions, 'mmap' | 'packCache' | 'cache' | 'signal'>, known: readonly NativeDevice[]): Promise<NativeLoadOptions> {
+export async function followPlan(path: string, plan: Plan, options: Pick<LoadOptions, 'mmap' | 'packCache' | 'cache' | 'countExperts' | 'signal'>, known: readonly NativeDevice[]): Promise<NativeLoadOptions> {
   const refuse = (message: string, details: Record<string, unknown>) => new TernionError('ERR_PLAN_DOES_NOT_FIT', `loadModel: ${message}`, { details });
   if (!plan.fits) throw refuse(`the plan does not fit: ${plan.shortages.map(shortageText).join('; ')}`, { shortages: plan.shortages });
   for (const { device, description } of plan.memory) {
@@ -26,8 +26,8 @@ export async function followPlan(path: string, plan: Plan, options: Pick<LoadOpt
     if (describe(here) !== description) throw refuse(`the plan was made for another machine: ${device} was ${description} and is ${describe(here)}`, { device });
   }
   const settings = {
-    gpuLayers: plan.gpuLayers, experts: plan.experts, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads,
-    kv: plan.kv as { readonly k: KvType; readonly v: KvType }, mmap: options.mmap, packCache: options.packCache,
+    gpuLayers: plan.gpuLayers, experts: plan.experts, expertCache: { deviceBytes: plan.expertCacheBytes ?? 0 }, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads,
+    kv: plan.kv as { readonly k: KvType; readonly v: KvType }, mmap: options.mmap, packCache: options.packCache, countExperts: options.countExperts,
     cache: { ...options.cache, ramBytes: plan.ramBytes, checkpointBytes: plan.checkpointBytes },
   };
   const native = nativeLoadOptions(path, settings, plan.devices.filter((id) => id !== 'cpu'), known, plan.context);

@@ -20,6 +20,8 @@ export interface PlannedMemory {
   /** Of recurrent layers. */
   readonly stateBytes: number;
   readonly computeBytes: number;
+  /** Slots for experts in recent use that lie in the CPU's memory. */
+  readonly expertCacheBytes: number;
   /** For conversations without cells, and for checkpoints: budgets that fill up with use. */
   readonly cacheBytes: number;
   readonly bytes: number;
@@ -50,9 +52,9 @@ export function plannedMemory(used: readonly Used[], known: readonly NativeDevic
   return known
     .filter((device) => device.id === 'cpu' || used.some((part) => part.device === device.id))
     .map((device) => {
-      const { weightBytes = 0, kvBytes = 0, stateBytes = 0, computeBytes = 0 } = used.find((part) => part.device === device.id) ?? {};
+      const { weightBytes = 0, kvBytes = 0, stateBytes = 0, computeBytes = 0, expertCacheBytes = 0 } = used.find((part) => part.device === device.id) ?? {};
       const cache = device.id === 'cpu' ? cacheBytes : 0;
-      const bytes = weightBytes + kvBytes + stateBytes + computeBytes + cache;
+      const bytes = weightBytes + kvBytes + stateBytes + computeBytes + expertCacheBytes + cache;
       return {
         device: device.id,
         description: describe(device),
@@ -60,7 +62,7 @@ export function plannedMemory(used: readonly Used[], known: readonly NativeDevic
         totalBytes: device.totalBytes,
         freeBytes: device.freeBytes,
         reserveBytes: device.id === 'cpu' ? reserve.hostBytes : reserve.deviceBytes,
-        weightBytes, kvBytes, stateBytes, computeBytes,
+        weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes,
         cacheBytes: cache,
         bytes,
         poolBytes: device.uma ? Math.max(0, bytes - device.ownFreeBytes) : bytes,

@@ -9,6 +9,7 @@ import { defaultContext, trainedContext } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { readPlanRequest } from './options.js';
 import { bytesText } from './draw.js';
+import { expertsApart, fixedCacheBytes, withExpertCache } from './experts-apart.js';
 import type { PlannedMemory, Shortage } from './memory.js';
 import type { PlanRequest, PlanSettings } from './request.js';
 import { Search, contextStep } from './search.js';
@@ -82,8 +83,8 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
     try {
       const trial = await fittest(search, where, kinds, range);
       found.push(trial);
-      if (trial.shortages.length === 0) return finish(path, request, trial, range, reasons);
-      const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, known, reasons) : undefined;
+      if (trial.shortages.length === 0) return finish(path, request, await withExpertCache(search, trial, request, known, reasons), range, reasons);
+      const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, request, known, reasons) : undefined;
       if (apart !== undefined) return finish(path, request, apart, range, reasons);
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
     } catch (failure) {
@@ -112,7 +113,8 @@ async function orUnsupported(work: Promise<Trial>, instead: Trial | undefined): 
 
 const unsupported = (failure: unknown) => isTernionError(fromNative(failure), 'ERR_MODEL_UNSUPPORTED');
 
-interface Range {
+/** Of contexts. */
+export interface Range {
   readonly min: number;
   readonly max: number;
   readonly open: boolean;
@@ -140,10 +142,12 @@ function candidates(request: PlanRequest, known: readonly NativeDevice[]): Where
   const gpuLayers = request.gpuLayers ?? 'all';
   const experts = request.experts === undefined || request.experts === 'auto' ? 'gpu' : request.experts;
   const named = request.devices ?? (process.env['TERNION_DEVICES'] ? defaultDevices(known, process.env['TERNION_DEVICES']) : undefined);
-  if (named !== undefined) return [{ gpus: named.filter((id) => id !== 'cpu'), gpuLayers, experts }];
+  // Where all experts may be on the GPU there is nothing to cache, until it is known that they cannot.
+  const expertCacheBytes = experts === 'gpu' ? 0 : fixedCacheBytes(request);
+  if (named !== undefined) return [{ gpus: named.filter((id) => id !== 'cpu'), gpuLayers, experts, expertCacheBytes }];
   const [best] = defaultDevices(known, undefined);
-  const cpu = { gpus: [], gpuLayers: 'all', experts: 'gpu' } as const;
-  return best === undefined || best === 'cpu' ? [cpu] : [{ gpus: [best], gpuLayers, experts }, cpu];
+  const cpu = { gpus: [], gpuLayers: 'all', experts: 'gpu', expertCacheBytes: 0 } as const;
+  return best === undefined || best === 'cpu' ? [cpu] : [{ gpus: [best], gpuLayers, experts, expertCacheBytes }, cpu];
 }
 
 /** The first of the KV types with which the wanted context fits; else the one with which it becomes longest. */
@@ -155,33 +159,6 @@ async function fittest(search: Search, where: Where, kinds: readonly KvPair[], {
     if (best === undefined || (trial.shortages.length === 0 && (best.shortages.length > 0 || trial.context > best.context))) best = trial;
   }
   return best!;
-}
-
-/** A mixture's experts of as few layers as possible in the CPU's memory; nothing if that does not help. */
-async function expertsApart(search: Search, whole: Trial, kinds: readonly KvPair[], range: Range, known: readonly NativeDevice[], reasons: Reason[]): Promise<Trial | undefined> {
-  const { where, placement } = whole;
-  const layers = placement.weights.filter(({ role, device }) => role === 'experts' && device !== 'cpu').map(({ layer }) => layer);
-  if (where.gpus.length === 0 || layers.length === 0) return undefined;
-  if (known.some(({ id, uma }) => where.gpus.includes(id) && uma)) {
-    reasons.push({ code: 'experts', message: `experts in the CPU's memory gain nothing: ${where.gpus.join(' and ')} shares it` });
-    return undefined;
-  }
-  const at = (cpuLayers: number): Where => ({ ...where, experts: { cpuLayers } });
-  for (const kv of kinds) {
-    let low = Math.min(...layers); // so few leave the GPU short
-    let high = Math.max(...layers) + 1; // all
-    const tooMuch = async (cpuLayers: number) => (await search.run(at(cpuLayers), range.min, kv)).shortages.some(({ device }) => device !== 'cpu');
-    if (await tooMuch(high)) continue;
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (await tooMuch(middle)) low = middle;
-      else high = middle;
-    }
-    const trial = await search.longest(at(high), kv, range.min, range.max);
-    if (trial.shortages.length === 0) return trial;
-  }
-  reasons.push({ code: 'experts', message: `nor with the experts in the CPU's memory` });
-  return undefined;
 }
 
 /** As many layers on the GPU as it has room for, if the CPU has room for the rest. */
@@ -229,7 +206,7 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     version: 1, path, model: info, fits,
     devices: where.gpus.length > 0 ? where.gpus : ['cpu'],
     gpuLayers: where.gpuLayers,
-    experts: where.experts,
+    experts: where.experts, expertCacheBytes: where.expertCacheBytes,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
     kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
@@ -239,12 +216,13 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
 
 const kvText = ({ k, v }: { k: string; v: string }) => (k === v ? k : `${k} keys and ${v} values`);
 
-function whereText({ gpus, gpuLayers, experts }: Where): string {
+function whereText({ gpus, gpuLayers, experts, expertCacheBytes }: Where): string {
   if (gpus.length === 0) return 'the CPU';
   const layers = gpuLayers === 'all' ? gpus.join(' and ') : `${gpus.join(' and ')} with ${gpuLayers} layers, the rest on the CPU`;
   if (experts === 'gpu') return layers;
   const apart = experts === 'cpu' ? 'all experts' : 'cpuLayers' in experts ? `the experts of the first ${experts.cpuLayers} layers` : 'some tensors';
-  return `${layers}, ${apart} in the CPU's memory`;
+  const cache = expertCacheBytes > 0 ? `, those in recent use in ${bytesText(expertCacheBytes)} of the GPU's` : '';
+  return `${layers}, ${apart} in the CPU's memory${cache}`;
 }
 
 /** "vulkan0 needs 5.0 GiB and has 4.2 GiB to give". */

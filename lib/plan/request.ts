@@ -30,6 +30,8 @@ export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' |
    * the CPU's memory, as few as possible. Not on a GPU that shares the CPU's memory, where that gains nothing.
    */
   readonly experts?: LoadOptions['experts'] | 'auto';
+  /** `'auto'`: where experts do not all fit on the GPU, all of them in the CPU's memory, and what the GPU has left for those in recent use. Default: none. */
+  readonly expertCache?: LoadOptions['expertCache'] | 'auto';
   /** `'auto'`: f16, or q8_0 where the context does not fit otherwise. Default `'f16'`. */
   readonly kv?: LoadOptions['kv'] | 'auto';
   /** Memory to leave alone. */
@@ -43,6 +45,8 @@ export interface PlanSettings {
   readonly devices: readonly string[];
   readonly gpuLayers: number | 'all';
   readonly experts: Experts;
+  /** Of device memory, for experts in recent use; 0: none. */
+  readonly expertCacheBytes: number;
   readonly context: number;
   readonly sequences: number;
   readonly kvTokens: number;

@@ -16,6 +16,8 @@ export interface Where {
   readonly gpus: readonly string[];
   readonly gpuLayers: number | 'all';
   readonly experts: Experts;
+  /** Of device memory, for experts in recent use that lie in the CPU's. */
+  readonly expertCacheBytes: number;
 }
 
 export interface KvPair {
@@ -64,7 +66,7 @@ export class Search {
 
   async #run(where: Where, context: number, kv: KvPair): Promise<Trial> {
     const { signal } = this.#request;
-    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, experts: where.experts, kv }, where.gpus, this.#known, context);
+    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, experts: where.experts, expertCache: { deviceBytes: where.expertCacheBytes }, kv }, where.gpus, this.#known, context);
     const { info, placement } = await abortable(signal, () => addon().dryRun(options, null));
     const checkpointBytes = placement.checkpoints ? options.checkpointBytes : 0;
     const wanted = this.#request.cache?.ramBytes;

@@ -37,6 +37,24 @@ napi_value devices(napi_env env, const Call & call) {
     return promise;
 }
 
+napi_value limit_device(napi_env env, const Call & call) {
+    napi_value promise;
+    const Promise settled(env, promise);
+    const double bytes = to_number(env, call[1]);
+    Environment::of(env).io.post([id = to_string(env, call[0]), bytes, settled](bool cancelled) {
+        if (cancelled) {
+            return;
+        }
+        try { // a driver may throw
+            const auto limited = ternion::limit_device(id, bytes < 0 ? std::nullopt : std::optional(static_cast<uint64_t>(bytes)));
+            limited ? settled.resolve([](napi_env e) { return make_undefined(e); }) : settled.reject(limited.error());
+        } catch (const std::exception & e) {
+            settled.reject(Error{ErrorCode::internal, std::string("limiting the device failed: ") + e.what()});
+        }
+    });
+    return promise;
+}
+
 napi_value inspect(napi_env env, const Call & call) {
     napi_value promise;
     auto path = to_string(env, call[0]);
@@ -214,6 +232,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     add_linked_gpu_backend();
 #endif
     set(env, exports, "buildInfo", make_function(env, "buildInfo", guarded<build_info>));
+    set(env, exports, "limitDevice", make_function(env, "limitDevice", guarded<limit_device>));
     set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "dryRun", make_function(env, "dryRun", guarded<dry_run>));

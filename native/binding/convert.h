@@ -32,6 +32,7 @@ napi_value make(napi_env env, const PackHealth & health);
 napi_value make(napi_env env, const ModelInfo & info);
 napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const CacheStats & stats);
+napi_value make(napi_env env, const std::optional<ExpertStats> & stats); // undefined for none
 napi_value make(napi_env env, const std::vector<Event> & events);
 napi_value make(napi_env env, const Placement & placement);
 napi_value make(napi_env env, const DryRun & run);

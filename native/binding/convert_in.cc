@@ -94,6 +94,9 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.context.disk_bytes = static_cast<uint64_t>(in.integer<int64_t>("diskBytes"));
     options.context.disk_folder = in.string("diskFolder");
     options.context.checkpoint_bytes = static_cast<uint64_t>(in.integer<int64_t>("checkpointBytes"));
+    options.context.expert_cache_bytes = static_cast<uint64_t>(in.integer<int64_t>("expertCacheBytes"));
+    options.context.count_experts = in.boolean("countExperts");
+    options.model.as_in_file = options.context.expert_cache_bytes > 0;
     options.context.threads = in.integer<int32_t>("threads");
     options.model.threads = options.context.threads;
     options.context.kv_k = kv_type(in.string("kvK"));

@@ -56,6 +56,13 @@ napi_value make(napi_env env, const DeviceList & list) {
             set(env, item, "freeBytes", number(device.free_bytes));
             set(env, item, "ownFreeBytes", number(device.own_free_bytes));
             set(env, item, "largestAllocationBytes", number(device.largest_allocation_bytes));
+            if (device.limited) {
+                napi_value limited = make_object(env);
+                set(env, limited, "limitBytes", number(device.limited->limit_bytes));
+                set(env, limited, "allocatedBytes", number(device.limited->allocated_bytes));
+                set(env, limited, "peakBytes", number(device.limited->peak_bytes));
+                set(env, item, "limited", limited);
+            }
             set(env, item, "capabilities", make_list(env, device.capabilities, [&](const std::string & capability) { return make(env, capability); }));
             return item;
         }));
@@ -176,6 +183,7 @@ napi_value make(napi_env env, const Placement & placement) {
             set(env, item, "kvBytes", number(place.kv_bytes));
             set(env, item, "stateBytes", number(place.state_bytes));
             set(env, item, "computeBytes", number(place.compute_bytes));
+            set(env, item, "expertCacheBytes", number(place.expert_cache_bytes));
             return item;
         }));
     set(env, out, "weights", make_list(env, placement.weights, [&](const WeightPlace & place) {

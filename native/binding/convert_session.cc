@@ -112,6 +112,35 @@ napi_value make(napi_env env, const std::vector<Event> & events) {
     return make_list(env, events, [&](const Event & event) { return make_event(env, event); });
 }
 
+napi_value make(napi_env env, const std::optional<ExpertStats> & stats) {
+    if (!stats) {
+        return make_undefined(env);
+    }
+    napi_value out = make_object(env);
+    set(env, out, "layers", make_list(env, stats->layers, [&](const ExpertLayerStats & layer) {
+            napi_value item = make_object(env);
+            set(env, item, "layer", static_cast<double>(layer.layer));
+            set(env, item, "experts", number(layer.experts));
+            set(env, item, "slots", number(layer.slots));
+            set(env, item, "tokens", number(layer.tokens));
+            set(env, item, "counts", make_list(env, layer.counts, [&](uint64_t count) { return make(env, number(count)); }));
+            set(env, item, "cached", make_list(env, layer.cached, [&](uint32_t expert) { return make(env, number(expert)); }));
+            set(env, item, "deviceRows", number(layer.device_rows));
+            set(env, item, "hostRows", number(layer.host_rows));
+            return item;
+        }));
+    napi_value bytes = make_object(env);
+    for (const auto & [device, taken] : stats->device_bytes) {
+        set(env, bytes, device.c_str(), number(taken));
+    }
+    set(env, out, "deviceBytes", bytes);
+    set(env, out, "uploads", number(stats->uploads));
+    set(env, out, "uploadedBytes", number(stats->uploaded_bytes));
+    set(env, out, "undividedRows", number(stats->single_rows));
+    set(env, out, "error", stats->error);
+    return out;
+}
+
 napi_value make(napi_env env, const CacheStats & stats) {
     napi_value cells = make_object(env);
     set(env, cells, "total", number(stats.cells));

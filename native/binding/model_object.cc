@@ -43,6 +43,7 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     method("logits", guarded<logits>);
     method("score", guarded<score>);
     method("cacheStats", guarded<cache_stats>);
+    method("expertStats", guarded<expert_stats>);
     method("trimCache", guarded<trim_cache>);
     method("openSession", guarded<open_session>);
     method("forkSession", guarded<fork_session>);

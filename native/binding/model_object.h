@@ -34,6 +34,7 @@ class ModelObject : public std::enable_shared_from_this<ModelObject> {
                                                                  std::function<void(Result<std::vector<float>>)>));
     // session_calls.cc
     static napi_value cache_stats(napi_env env, const Call & call);
+    static napi_value expert_stats(napi_env env, const Call & call);
     static napi_value trim_cache(napi_env env, const Call & call);
     static napi_value capture(napi_env env, const Call & call);
     static napi_value adopt(napi_env env, const Call & call);

@@ -24,6 +24,11 @@ napi_value ModelObject::stats(napi_env env, const Call & call) {
     return engine ? make(env, engine->context->stats()) : nullptr;
 }
 
+napi_value ModelObject::expert_stats(napi_env env, const Call & call) {
+    Engine * engine = of(env, call).engine(env);
+    return engine ? make(env, engine->context->expert_stats()) : nullptr;
+}
+
 napi_value ModelObject::cache_stats(napi_env env, const Call & call) {
     const Engine * engine = of(env, call).engine(env);
     return engine ? make(env, engine->context->cache_stats()) : nullptr;

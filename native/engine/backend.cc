@@ -167,6 +167,17 @@ Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & id
     return found;
 }
 
+Result<bool> limit_device(const std::string & id, std::optional<uint64_t> bytes) {
+    const auto found = find_gpu_devices({id});
+    if (!found) {
+        return found.error();
+    }
+    if (found->empty() || !vulkan::limit_memory(found->front().handle, bytes.value_or(UINT64_MAX))) {
+        return Error{ErrorCode::invalid_arg, "the memory of '" + id + "' cannot be limited from within; of the CPU's a control group limits it", {{"device", id}}};
+    }
+    return true;
+}
+
 std::string device_id_of(ggml_backend_buffer_type_t type) {
     ggml_backend_dev_t handle = ggml_backend_buft_get_device(type);
     if (is_cpu_memory(type, handle)) {

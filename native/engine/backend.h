@@ -4,10 +4,13 @@
 
 #include "error.h"
 
+#include "vulkan/limit.h"
+
 #include "ggml-backend.h"
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -33,6 +36,7 @@ struct Device {
     uint64_t total_bytes = 0, free_bytes = 0;
     uint64_t own_free_bytes = 0; // of a GPU with `uma`: what is free of memory that the firmware carved out for it
     uint64_t largest_allocation_bytes = 0;
+    std::optional<vulkan::Limited> limited; // what limit_device() set; total and free bytes keep to it
     std::vector<std::string> capabilities; // that change speed: of a CPU "avx512-vnni" …, of a GPU as in vulkan/facts.h
     ggml_backend_dev_t handle = nullptr;
 };
@@ -71,6 +75,10 @@ DeviceList list_devices(bool probe_gpu);
 
 /// The GPU devices of `ids`, in that order; "cpu" contributes none. GPU loaders are opened only if an id asks for one.
 Result<std::vector<Device>> find_gpu_devices(const std::vector<std::string> & ids);
+
+/// Holds this process to so many bytes of a device's memory, all models together; nothing lifts that. Buffers that would go beyond are
+/// out of memory. invalid_arg for the CPU and for backends that do not count, device_not_found.
+Result<bool> limit_device(const std::string & id, std::optional<uint64_t> bytes);
 
 /// Whether memory of this buffer type is the CPU's: host memory, or one of the CPU's layouts of its own.
 bool is_cpu_memory(ggml_backend_buffer_type_t type);

@@ -4,6 +4,7 @@
 #include "host_memory.h"
 
 #include "vulkan/facts.h"
+#include "vulkan/limit.h"
 
 #include <algorithm>
 #include <cctype>
@@ -107,6 +108,11 @@ Device describe_device(ggml_backend_dev_t handle, const std::string & backend, i
         device.free_bytes = memory.free_bytes;
         device.own_free_bytes = memory.own_free_bytes;
         device.largest_allocation_bytes = std::min(device.largest_allocation_bytes, device.total_bytes);
+    }
+    device.limited = vulkan::limited_memory(handle);
+    if (const auto & limited = device.limited) {
+        device.total_bytes = std::min(device.total_bytes, limited->limit_bytes);
+        device.free_bytes = std::min(device.free_bytes, limited->limit_bytes - std::min(limited->limit_bytes, limited->allocated_bytes));
     }
     return device;
 }

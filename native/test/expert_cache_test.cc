@@ -126,16 +126,16 @@ void consistent(const ExpertStats & stats, uint64_t budget) {
 
 void decodes_as_without(const Model & model, uint64_t budget, float tolerance) {
     Pair pair(model, budget);
-    const auto tokens = held_out(400);
+    const auto tokens = held_out(250);
     bool bits = true;
     float worst = 0.0f;
     worst = pair.both({tokens.begin(), tokens.begin() + 40}); // goes to the device whole
     CHECK(worst <= tolerance);
-    for (size_t i = 40; i < 260; ++i) {
+    for (size_t i = 40; i < 180; ++i) {
         worst = std::max(worst, pair.both({tokens[i]}));
         bits = bits && (pair.same() || rows(pair.stats(), &ExpertLayerStats::device_rows) > 0);
     }
-    for (size_t i = 260; i + 7 < 400; i += 7) { // several at once
+    for (size_t i = 180; i + 7 < 250; i += 7) { // several at once
         worst = std::max(worst, pair.both({tokens.begin() + static_cast<long>(i), tokens.begin() + static_cast<long>(i) + 7}));
     }
     pair.settle();
@@ -214,7 +214,7 @@ int main(int argc, char ** argv) {
         CHECK(all);
         const uint64_t half = (*all)->bytes().begin()->second / 2;
         CHECK((*all)->slots() == (*all)->layers().back().experts);
-        const float tolerance = path.find("f16") != std::string::npos ? 1e-3f : 5e-2f;
+        const float tolerance = path.find("f16") != std::string::npos || path.find("f32") != std::string::npos ? 1e-3f : 5e-2f;
         decodes_as_without(*model, half, tolerance);
         a_recurring_token_is_computed_on_the_device(*model, half, tolerance);
         refusals(*model, *on_device);

@@ -24,8 +24,8 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const partsOf = (memory: Plan['memory'][number]) => {
-  const { device, weightBytes, kvBytes, stateBytes, computeBytes } = memory;
-  return { device, weightBytes, kvBytes, stateBytes, computeBytes };
+  const { device, weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes } = memory;
+  return { device, weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes };
 };
 const cpuOf = ({ memory }: Plan) => memory.find(({ device }) => device === 'cpu')!;
 /** A plan on the CPU as if so much were to be had, whatever other programs take meanwhile. */
@@ -33,7 +33,7 @@ const planWith = async (bytes: number, path: string, request: PlanRequest) =>
   planFor(path, { ...cpu, ...request, reserve: { hostBytes: 0 } }, (await devices()).map((device) => (device.id === 'cpu' ? { ...device, freeBytes: bytes } : device)));
 
 describe('what a plan says is what a load takes', () => {
-  const settings: Omit<PlanRequest, 'experts'>[] = [
+  const settings: Omit<PlanRequest, 'experts' | 'expertCache'>[] = [
     { context: 512 },
     { context: 4096, kv: 'q8_0' },
     { context: 2048, sequences: 4, kv: { k: 'q8_0', v: 'f16' } },
