@@ -16,7 +16,7 @@ export { onLog } from './log.js';
 export type { LogEntry, LogLevel } from './log.js';
 export type { Content, Message, TextPart } from './message.js';
 export type {
-  DetokenizeOptions, EmbedOptions, LogitsOptions, Model, ModelInfo, Placement, RenderOptions, Stats, TokenizeOptions,
+  DetokenizeOptions, EmbedOptions, LogitsOptions, Model, ModelInfo, RenderOptions, Stats, TokenizeOptions,
 } from './model.js';
 export type { Full, OnFull } from './on-full.js';
 export { clearPacks, listPacks, verifyPack } from './packs.js';
@@ -26,6 +26,7 @@ export type { PlanSet, PlanSetEntry } from './plan/set.js';
 export type { Plan, Reason } from './plan/plan.js';
 export type { PlannedMemory, Shortage } from './plan/memory.js';
 export type { ContextRange, PlanRequest, PlanSettings, ReserveOptions } from './plan/request.js';
+export type { Difference, Placement } from './placement.js';
 export type { Prime, PrimeOptions } from './prime.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';

@@ -3,7 +3,7 @@
  */
 import { addon } from './addon.js';
 import type { CacheOptions } from './cache.js';
-import { defaultDevices, needsGpu } from './devices.js';
+import { defaultDevices, defaultFallback, needsGpu } from './devices.js';
 import { TernionError, fromNative } from './errors.js';
 import type { Experts } from './experts.js';
 import type { KvType } from './kv.js';
@@ -44,6 +44,11 @@ export interface LoadOptions {
   readonly threads?: number | undefined;
   /** Type of the KV cache, or of its keys and values. Default `'f16'`. */
   readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
+  /**
+   * Let the CPU compute what a GPU cannot: `'operations'` those that the GPU refuses, `true` also layers whose weights are of a type that it does
+   * not compute with. `placement.refused` lists them. Default false, an error that lists them; `'operations'` where no device was named.
+   */
+  readonly allowFallback?: boolean | 'operations' | undefined;
   /** Map the file instead of reading it, where the device allows it. Default true. */
   readonly mmap?: boolean | undefined;
   /**
@@ -83,13 +88,14 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     const known = (await native.devices(needsGpu(named, setting))).devices;
     if (named === undefined) used = defaultDevices(known, setting);
     refuseIfAborted(signal);
-    const settings = await (options.plan === undefined ? unplanned(path, options, used, known) : followPlan(path, options.plan, options, known));
+    const allowFallback = options.allowFallback ?? defaultFallback(named, setting);
+    const settings = await (options.plan === undefined ? unplanned(path, { ...options, allowFallback }, used, known) : followPlan(path, options.plan, options, known));
     refuseIfAborted(signal);
     const task = native.load(settings, onProgress ?? null);
     const cancel = () => task.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      const model = new Model(await task.promise, path);
+      const model = new Model(await task.promise, path, options.plan, known);
       trace('load', () => ({ path, devices: used, ms: performance.now() - started, placement: model.placement }));
       return model;
     } finally {

@@ -6,9 +6,13 @@ import { TernionError, fromNative } from './errors.js';
 import type { Generation } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
-import type { NativeModel, NativeModelInfo, NativePlacement } from './native.js';
+import type { NativeDevice, NativeModel, NativeModelInfo } from './native.js';
 import type { NativeStats } from './native-session.js';
 import { read } from './options.js';
+import { warn } from './log.js';
+import { placementOf } from './placement.js';
+import type { Placement } from './placement.js';
+import type { Plan } from './plan/plan.js';
 import { Prime, commonPrefix } from './prime.js';
 import type { PrimeOptions } from './prime.js';
 import { Session } from './session.js';
@@ -19,8 +23,6 @@ import { Watch } from './watch.js';
 
 /** Facts from the file. */
 export type ModelInfo = NativeModelInfo;
-/** Where the model really is, and how it was set up. */
-export type Placement = NativePlacement;
 /** Counters since the model was loaded. */
 export type Stats = NativeStats;
 
@@ -52,7 +54,7 @@ export class Model implements AsyncDisposable {
   /** The file it was loaded from. */
   readonly path: string;
   readonly info: ModelInfo;
-  /** Bytes by device, read from the loaded buffers, and the settings in force. */
+  /** Bytes by device, read from the loaded buffers, beside what was planned and what the system counts; and the settings in force. */
   readonly placement: Placement;
   readonly #native: NativeModel;
   readonly #running = new Map<number, Generation>();
@@ -62,11 +64,12 @@ export class Model implements AsyncDisposable {
   #disposed: Promise<void> | undefined;
 
   /** @internal */
-  constructor(native: NativeModel, path: string) {
+  constructor(native: NativeModel, path: string, plan: Plan | undefined, known: readonly NativeDevice[]) {
     this.#native = native;
     this.path = path;
     this.info = Object.freeze(native.info);
-    this.placement = Object.freeze(native.placement);
+    this.placement = placementOf(native.placement, plan, known);
+    for (const { message } of this.placement.differences) warn(`${path}: ${message}`);
     this.#host = {
       native,
       context: this.placement.context,

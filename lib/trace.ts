@@ -4,7 +4,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { ErrorCode } from './errors.js';
 import type { Usage } from './generation.js';
-import type { Placement } from './model.js';
+import type { Placement } from './placement.js';
 
 /** `ternion:load`: a model was loaded, or could not be. */
 export interface LoadTrace {

@@ -16,8 +16,8 @@ import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
 export interface Reason {
-  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, or `fit` for what is missing and what would fit instead. */
-  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fit';
+  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, `fallback`, or `fit` for what is missing and what would fit instead. */
+  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fallback' | 'fit';
   /** The decision, its alternative, and what that costs. */
   readonly message: string;
 }
@@ -42,6 +42,8 @@ export interface Plan extends PlanSettings {
   readonly shortages: readonly Shortage[];
   /** The weights by device, role and layer, as they would be held. */
   readonly weights: NativeDryRun['placement']['weights'];
+  /** What a GPU would leave to the CPU, as {@link Placement.refused}. */
+  readonly refused: NativeDryRun['placement']['refused'];
   readonly reasons: readonly Reason[];
 }
 
@@ -82,9 +84,9 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
     try {
       const trial = await fittest(search, where, kinds, range);
       found.push(trial);
-      if (trial.shortages.length === 0) return finish(path, request, trial, range, reasons);
+      if (trial.shortages.length === 0) return finish(path, request, search.allowFallback, trial, range, reasons);
       const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, known, reasons) : undefined;
-      if (apart !== undefined) return finish(path, request, apart, range, reasons);
+      if (apart !== undefined) return finish(path, request, search.allowFallback, apart, range, reasons);
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
     } catch (failure) {
       if (request.devices !== undefined || !unsupported(failure)) throw failure;
@@ -95,9 +97,9 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
   const [nearest] = found;
   if (nearest === undefined) throw last;
   const split = request.allowSplit === true && request.gpuLayers === undefined ? await bestSplit(search, found, kinds, range) : undefined;
-  if (split !== undefined) return finish(path, request, split, range, reasons);
+  if (split !== undefined) return finish(path, request, search.allowFallback, split, range, reasons);
   reasons.push(await whatWouldFit(search, nearest, kinds));
-  return finish(path, request, nearest, range, reasons);
+  return finish(path, request, search.allowFallback, nearest, range, reasons);
 }
 
 /** What `work` finds; `instead` where the model does not take what was tried, which nobody asked for. */
@@ -214,17 +216,20 @@ async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair
   return { code: 'fit', message: `not even ${contextStep} tokens of context would fit on ${whereText(trial.where)}; take a file with fewer bits per weight, a smaller model, or a smaller reserve` };
 }
 
-function finish(path: string, request: PlanRequest, trial: Trial, range: Range, before: readonly Reason[]): Plan {
+function finish(path: string, request: PlanRequest, allowFallback: Plan['allowFallback'], trial: Trial, range: Range, before: readonly Reason[]): Plan {
   const { placement, info, where, kv, ramBytes } = trial;
   const fits = trial.shortages.length === 0;
   const reasons: Reason[] = [...before];
   if (fits) reasons.push({ code: where.gpus.length > 0 && where.gpuLayers !== 'all' ? 'split' : 'device', message: `on ${whereText(where)}${request.devices === undefined ? '' : ', as was asked for'}` });
   if (fits && range.open) {
-    const why = trial.context >= range.max ? 'all that was asked for' : `${range.max} would take more memory than there is`;
+    const why = trial.context >= range.max ? 'all that was asked for' : `${range.max} would take more memory than there is, or than a device can address`;
     reasons.push({ code: 'context', message: `a context of ${trial.context} tokens: ${why}` });
   }
   if (fits && request.kv === 'auto') reasons.push({ code: 'kv', message: kv.k === 'f16' ? 'a KV cache of f16: it fits' : `a KV cache of ${kvText(kv)}: of f16 the context would not fit` });
   if (fits && request.cache?.ramBytes === undefined && ramBytes === 0) reasons.push({ code: 'cache', message: 'no host memory for conversations without cells: none is left, or the GPU shares it' });
+  for (const { operation, types, device, count } of placement.refused) {
+    reasons.push({ code: 'fallback', message: `the CPU would compute ${operation} (${types}), ${count} of it in a graph: ${device} refuses it` });
+  }
   return {
     version: 1, path, model: info, fits,
     devices: where.gpus.length > 0 ? where.gpus : ['cpu'],
@@ -232,8 +237,8 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     experts: where.experts,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
-    memory: trial.memory, shortages: trial.shortages, weights: placement.weights, reasons,
+    kv, allowFallback, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
+    memory: trial.memory, shortages: trial.shortages, weights: placement.weights, refused: placement.refused, reasons,
   };
 }
 
