@@ -55,6 +55,7 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   allowFallback: optional(z.union([z.boolean(), z.literal('operations')], { error: "true, false or 'operations'" })),
+  keepAlive: optional(intFrom(0)),
   mmap: optional(boolean),
   packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),

@@ -16,7 +16,7 @@ import type { SnapshotOptions } from './snapshot.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
 import type { PackFolderOptions, VerifyPackOptions } from './packs.js';
-import type { SessionOptions } from './session.js';
+import type { SessionOptions } from './session-options.js';
 import { check, refuse, unknownKeys } from './validate.js';
 
 export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };

@@ -44,5 +44,6 @@ export function drawPlan(plan: Plan): string {
     lines.push(`${''.padEnd(10)}${parts.flatMap(([key, name, sign]) => (memory[key] > 0 ? [`${sign} ${name} ${bytesText(memory[key])}`] : [])).join('  ') || 'nothing'}`);
   }
   lines.push('', plan.fits ? 'fits' : 'does not fit', ...plan.reasons.map(({ message }) => `  ${message}`));
+  if (plan.expectedLoadMs !== undefined) lines.push(`  loading it took ${(plan.expectedLoadMs / 1000).toFixed(1)} s last time`);
   return lines.join('\n');
 }

@@ -5,6 +5,7 @@ import { addon } from '../addon.js';
 import { defaultDevices, needsGpu } from '../devices.js';
 import { fromNative, isTernionError } from '../errors.js';
 import type { KvType } from '../kv.js';
+import { recallLoadMs } from '../load-time.js';
 import { defaultContext, trainedContext } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { readPlanRequest } from './options.js';
@@ -45,6 +46,8 @@ export interface Plan extends PlanSettings {
   /** What a GPU would leave to the CPU, as {@link Placement.refused}. */
   readonly refused: NativeDryRun['placement']['refused'];
   readonly reasons: readonly Reason[];
+  /** What loading took last time, here and on these devices; absent where this file was never loaded. */
+  readonly expectedLoadMs?: number;
 }
 
 const mebibyte = 2 ** 20;
@@ -68,7 +71,13 @@ export function plan(path: string, request: PlanRequest = {}): Promise<Plan> {
 }
 
 async function planHere(path: string, request: PlanRequest): Promise<Plan> {
-  return planFor(path, request, (await addon().devices(needsGpu(request.devices, process.env['TERNION_DEVICES']))).devices);
+  return withLoadTime(await planFor(path, request, (await addon().devices(needsGpu(request.devices, process.env['TERNION_DEVICES']))).devices));
+}
+
+/** @internal */
+export async function withLoadTime(plan: Plan): Promise<Plan> {
+  const expectedLoadMs = await recallLoadMs(plan.path, plan.devices);
+  return expectedLoadMs === undefined ? plan : { ...plan, expectedLoadMs };
 }
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */

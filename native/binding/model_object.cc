@@ -270,6 +270,7 @@ napi_value ModelObject::dispose(napi_env env, const Call & call) {
                 {
                     const MemoryChange change;
                     engine.reset();
+                    return_freed_memory();
                 }
                 settled.resolve(nullptr);
             });

@@ -11,6 +11,10 @@
 #include <set>
 #include <sstream>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace ternion {
 namespace {
 
@@ -132,6 +136,12 @@ std::vector<HeldMemory> growth(const std::vector<HeldMemory> & before, const std
         list.push_back({now.device, now.source, fresh ? now.bytes : grown(now.bytes, then->bytes), fresh ? 0 : grown(now.file_bytes, then->file_bytes)});
     }
     return list;
+}
+
+void return_freed_memory() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 MemoryChange::MemoryChange() {

@@ -23,6 +23,9 @@ std::vector<HeldMemory> held_memory(const std::vector<Device> & gpus, const std:
 /// What is held in `after` and was not in `before`, of what both know from the same source; nothing is negative.
 std::vector<HeldMemory> growth(const std::vector<HeldMemory> & before, const std::vector<HeldMemory> & after);
 
+/// Gives what the allocator keeps of freed memory back to the system, as far as it can. Any thread; takes some milliseconds.
+void return_freed_memory();
+
 /// Someone takes or gives back memory of models as long as it lives. What the process grew by can be told to be one's own only if
 /// nobody else did meanwhile. Any thread.
 class MemoryChange {
