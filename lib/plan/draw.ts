@@ -7,7 +7,7 @@ import type { PlannedMemory } from './memory.js';
 const width = 48;
 
 /** The parts of a device's memory, in the order of the bars. */
-const parts = [
+export const parts = [
   ['weightBytes', 'weights', '█'],
   ['kvBytes', 'KV cache', '▓'],
   ['stateBytes', 'state', '▚'],
