@@ -118,7 +118,7 @@ export class Residence {
     this.check();
     if (this.#unloading !== undefined) return this.#unloading;
     if (this.#uses > 0 || this.#loading !== undefined) {
-      throw new TernionError('ERR_BUSY', `model.unload: ${this.#uses} requests run or wait; await or cancel them first`);
+      throw new TernionError('ERR_BUSY', `model.unload: requests run or wait (${this.#uses}); await or cancel them first`);
     }
     const native = this.#native;
     if (native === undefined) return Promise.resolve({ ms: 0, expectedLoadMs: this.#loadMs, devices: [] });

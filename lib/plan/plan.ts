@@ -217,7 +217,9 @@ async function bestSplit(search: Search, found: readonly Trial[], kinds: readonl
 }
 
 async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair[]): Promise<Reason> {
-  for (const kv of [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
+  const weightsOf = (id: string) => trial.memory.find(({ device }) => device === id)?.weightBytes ?? 0;
+  const hopeless = trial.shortages.some(({ device, availableBytes }) => weightsOf(device) > availableBytes); // no context is short enough then
+  for (const kv of hopeless ? [] : [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
     const shorter = await orUnsupported(search.longest(trial.where, kv, Math.min(contextStep, trial.context), trial.context), trial);
     if (shorter.shortages.length > 0) continue;
     return { code: 'fit', message: `a context of ${shorter.context} tokens with a KV cache of ${kvText(kv)} would fit on ${whereText(trial.where)}` };
