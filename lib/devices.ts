@@ -93,6 +93,11 @@ export function needsGpu(named: readonly string[] | undefined, setting: string |
   return (named ?? defaultDevices([], setting)).some((id) => id !== 'cpu');
 }
 
+/** What a GPU may leave to the CPU when nobody says: nothing if it was named. */
+export function defaultFallback(named: readonly string[] | undefined, setting: string | undefined): 'operations' | false {
+  return named === undefined && !setting ? 'operations' : false;
+}
+
 /**
  * Where a model goes when nobody says: all of it on the first discrete GPU, else on the first integrated one, else on
  * the CPU. Never on several at once: a split is slower than the fastest device alone. Never on a GPU that the CPU plays.

@@ -7,7 +7,7 @@ export const errorCodes = {
   ERR_ABORTED: 'The operation was cancelled: by its signal (then `cause` is the reason), by `cancel()`, or because its session or model was disposed. `details`: `text` and `reasoning` generated so far, `usage` if anything ran.',
   ERR_BINARY_INCOMPATIBLE: 'The native addon was found but cannot be loaded here: another platform, a missing library, an older C++ runtime. `details`: `path`.',
   ERR_BINARY_NOT_FOUND: 'No native addon for this platform. `details`: `tried`, the places that were searched.',
-  ERR_BUSY: 'The session is still generating, being captured or restored. Await or cancel that first; other sessions are free.',
+  ERR_BUSY: 'The session is still generating, being captured or restored. Await or cancel that first; other sessions are free. Or a model is to be unloaded while requests run.',
   ERR_CONTEXT_FULL: 'The prompt, with what is to follow it, is longer than the context. `details`, in tokens: `requested`, `used` (what the session has now) and `available` (the context).',
   ERR_DEVICE_LOST: 'The device stopped working (driver reset, removed card). The model must be disposed and loaded again.',
   ERR_DEVICE_NOT_FOUND: 'A device was named that does not exist here. `details`: `device`, `available`, `unavailable` (backends without a device, and why).',
@@ -18,11 +18,11 @@ export const errorCodes = {
   ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or a snapshot or the pack cache cannot be read, or a folder for state cannot be locked. `details`: `path`.',
   ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
-  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
+  ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, weights or operations that a device that was named does not compute (`details`: `device`, with `tensor` and `type` or with `operations`; see `allowFallback`), a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device, or a snapshot does not fit into memory. Or the KV cache has no room for a request, because pinned sessions hold it; `details`, in cells: `kvTokens`, `free`.',
   ERR_PLAN_DOES_NOT_FIT: 'A plan cannot be followed: it does not fit, or no longer; or it is of another file or machine. `details`: `shortages` (by device `neededBytes` and `availableBytes`) and `memory` as it would be now, or `device`, or `path`.',
   ERR_STATE_CORRUPT: 'A snapshot is damaged: cut off, longer than it says, or not what was written. `details`: `path`, if it is a file.',
-  ERR_STATE_MISMATCH: 'A snapshot is sound, but was made under another setting than it is to be used with: model, KV type, build, version of the format. `details`: `setting`, its values `found` and `expected` (absent where there is none), and `path`, if it is a file.',
+  ERR_STATE_MISMATCH: 'A snapshot is sound, but was made under another setting than it is to be used with: model, KV type, build, version of the format. Or the file of a model that was unloaded is another model by now. `details`: `setting`, its values `found` and `expected` (absent where there is none), and `path`, if it is a file.',
   ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
 } as const;
 

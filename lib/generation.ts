@@ -2,11 +2,12 @@
  * A running answer: awaitable for the whole, iterable for its chunks.
  */
 import { ReadableStream } from 'node:stream/web';
+import type { Chunk, Result, TokenLogprob, Usage } from './chunk.js';
 import { TernionError, fromNative } from './errors.js';
 import type { Message } from './message.js';
 import type { Retry } from './on-full.js';
 import type { NativeModel } from './native.js';
-import type { NativeEvent, NativeLogprob, NativeUsage } from './native-session.js';
+import type { NativeEvent } from './native-session.js';
 import type { Sampling } from './sampling.js';
 import { trace } from './trace.js';
 
@@ -33,46 +34,14 @@ export interface ChatOptions extends GenerateOptions {
   readonly reasoningBudget?: number | undefined;
 }
 
-/** Tokens are tokens, times are milliseconds. `reasoning` tokens are part of `generated`. */
-export type Usage = NativeUsage;
-/** A generated token with its log probability before sampling, and the most likely ones at its place. */
-export type TokenLogprob = NativeLogprob;
-
-/** A piece of a generation. */
-export type Chunk =
-  | {
-      /** Of the prompt: `done` of `total` tokens are in the KV cache, `cached` were there before. */
-      readonly type: 'progress';
-      readonly done: number;
-      readonly total: number;
-      readonly cached: number;
-      /** Estimated from the rate of earlier steps; missing before there is one. */
-      readonly remainingMs?: number;
-    }
-  | { readonly type: 'text' | 'reasoning'; readonly text: string }
-  | { readonly type: 'logprobs'; readonly logprobs: readonly TokenLogprob[] }
-  | { readonly type: 'finish'; readonly reason: 'stop' | 'length'; readonly usage: Usage };
-
-/** What awaiting a {@link Generation} gives. */
-export interface Result {
-  readonly text: string;
-  readonly reasoning: string;
-  /** `stop`: the model ended, or a stop string was met. `length`: maxTokens or the end of the context. */
-  readonly reason: 'stop' | 'length';
-  readonly usage: Usage;
-  /** The seed that was used; with the same prompt and options it gives the same text. */
-  readonly seed: number;
-  /** One entry per token if `logprobs` was asked for. */
-  readonly logprobs: readonly TokenLogprob[];
-  /** Messages that were left out because the context was full, see `onFull`; they are no longer part of the session. */
-  readonly dropped: readonly Message[];
-}
-
 /** @internal What starts and watches a generation. */
 export interface Source {
   readonly kind: 'chat' | 'complete';
   readonly native: NativeModel;
-  readonly id: number;
+  /** Of what the engine works on already; else `begin` says how to start it. */
+  readonly id?: number;
+  /** Where the model, or the session's state, is not in memory yet: resolves when it is, to what starts the request. */
+  readonly begin?: { readonly ready: () => Promise<() => number>; readonly expectedMs: number | undefined };
   readonly seed: number;
   readonly signal: AbortSignal | undefined;
   /** Asked once, when the context was full: for another request in its place, or the error that stands. */
@@ -106,18 +75,20 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
   #logprobs: TokenLogprob[] = [];
   #prefillSeen = false;
   #id: number;
+  #away = false; // nothing native runs: not yet, or not just now
   #dropped: readonly Message[] = [];
   #retry: 'possible' | 'running' | 'done' = 'possible';
 
   /** @internal */
   constructor(source: Source) {
     this.#source = source;
-    this.#id = source.id;
+    this.#id = source.id ?? 0;
     this.#outcome = new Promise((resolve, reject) => {
       this.#settle = (ended) => ('result' in ended ? resolve(ended.result) : reject(ended.error));
     });
     this.#outcome.catch(() => {}); // kept for whoever asks; never an unhandled rejection
     source.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (source.begin !== undefined) void this.#begin(source.begin);
   }
 
   /** The engine has something new: take it, unless an iterator decides when. `last`: it is about to go. @internal */
@@ -198,12 +169,12 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
 
   #cancelNative(): void {
     if (this.#ended !== undefined) return;
-    if (this.#retry === 'running') this.#end({ error: this.#aborted(undefined) }); // nothing native runs, and onFull may never answer
+    if (this.#away) this.#end({ error: this.#aborted(undefined) }); // whoever is waited for may never answer
     else this.#source.native.cancel(this.#id);
   }
 
   #drain(): void {
-    if (this.#ended !== undefined || this.#retry === 'running') return;
+    if (this.#ended !== undefined || this.#away) return;
     for (const event of this.#source.native.drain(this.#id)) this.#take(event);
     if (this.#chunks.length > 0) this.#resume();
   }
@@ -257,11 +228,29 @@ export class Generation implements PromiseLike<Result>, AsyncIterable<Chunk>, As
     this.#chunks.push(event);
   }
 
+  async #begin({ ready, expectedMs }: NonNullable<Source['begin']>): Promise<void> {
+    this.#away = true;
+    if (expectedMs !== undefined) this.#chunks.push({ type: 'loading', expectedMs });
+    try {
+      const start = await ready();
+      if (this.#ended !== undefined) return; // it was aborted meanwhile
+      this.#id = start();
+    } catch (failure) {
+      const error = fromNative(failure);
+      if (this.#ended === undefined) this.#end({ error: error.code === 'ERR_DISPOSED' ? this.#aborted(undefined) : error });
+      return;
+    }
+    this.#away = false;
+    this.#drain();
+  }
+
   // In the place of a request for which the context was full.
   async #goOn(full: TernionError): Promise<void> {
     this.#retry = 'running';
+    this.#away = true;
     const next = (await this.#source.onFull?.(full)) ?? full;
     this.#retry = 'done';
+    this.#away = false;
     if (this.#ended !== undefined) return; // it was aborted meanwhile
     if (next instanceof TernionError) {
       this.#end({ error: next });

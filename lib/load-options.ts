@@ -28,7 +28,7 @@ const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpu
   error: "'gpu', 'cpu', { cpuLayers } or { overrides }",
 }) as z.ZodMiniType<Experts>;
 /** What a plan decides is not said beside it. */
-const decided = ['devices', 'gpuLayers', 'experts', 'expertCache', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv'] as const;
+const decided = ['devices', 'gpuLayers', 'experts', 'expertCache', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv', 'allowFallback'] as const;
 /** Of `loadModel`'s options, which a plan's request has too. */
 export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   devices: optional(
@@ -56,6 +56,8 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   ),
   threads: optional(intFrom(1, 512)),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
+  allowFallback: optional(z.union([z.boolean(), z.literal('operations')], { error: "true, false or 'operations'" })),
+  keepAlive: optional(intFrom(0)),
   mmap: optional(boolean),
   packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
@@ -63,7 +65,7 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
 };
 const made = { error: 'as plan() made it' };
 const text = z.string(made);
-const part = z.looseObject({ device: nonEmpty, description: text, pool: nonEmpty, reserveBytes: bytes, cacheBytes: bytes }, made);
+const part = z.looseObject({ device: nonEmpty, description: text, pool: nonEmpty, reserveBytes: bytes, cacheBytes: bytes, weightBytes: bytes, kvBytes: bytes, stateBytes: bytes, computeBytes: bytes, expertCacheBytes: bytes }, made);
 /** What is followed of a plan: everything else in it is for reading. */
 const planned = z.looseObject(
   {
@@ -75,7 +77,8 @@ const planned = z.looseObject(
     experts,
     context: intFrom(1), sequences: intFrom(1, 254), kvTokens: intFrom(1), spareSequences: intFrom(0, 253), threads: intFrom(1, 512),
     kv: z.strictObject({ k: kvType, v: kvType }, { error: kvExpected }),
-    ramBytes: bytes, checkpointBytes: bytes, expertCacheBytes: optional(bytes),
+    ramBytes: bytes, checkpointBytes: bytes, expertCacheBytes: bytes,
+    allowFallback: z.union([z.boolean(), z.literal('operations')], made),
     memory: z.array(part, made).check(z.refine((parts) => parts.some(({ device }) => device === 'cpu'), { error: 'a list with the CPU' })),
     shortages: z.array(z.looseObject({ device: nonEmpty, neededBytes: bytes, availableBytes: bytes }, made), made),
   },

@@ -3,18 +3,21 @@
  */
 import { addon } from './addon.js';
 import type { CacheOptions } from './cache.js';
-import { defaultDevices, needsGpu } from './devices.js';
+import { defaultDevices, defaultFallback, needsGpu } from './devices.js';
 import { TernionError, fromNative } from './errors.js';
 import type { ExpertCacheOptions, Experts } from './experts.js';
 import type { KvType } from './kv.js';
+import { rememberLoadMs } from './load-time.js';
 import { readLoadOptions } from './load-options.js';
 import { Model } from './model.js';
 import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { defaultContext, nativeLoadOptions, trainedContext } from './native-options.js';
 import { read } from './options.js';
+import { placementOf } from './placement.js';
 import { followPlan } from './plan/follow.js';
 import type { Plan } from './plan/plan.js';
 import type { PackCacheOptions } from './packs.js';
+import { abortable } from './task.js';
 import { trace } from './trace.js';
 
 /** Options of {@link loadModel}. */
@@ -48,6 +51,11 @@ export interface LoadOptions {
   readonly threads?: number | undefined;
   /** Type of the KV cache, or of its keys and values. Default `'f16'`. */
   readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
+  /**
+   * Let the CPU compute what a GPU cannot: `'operations'` those that the GPU refuses, `true` also layers whose weights are of a type that it does
+   * not compute with. `placement.refused` lists them. Default false, an error that lists them; `'operations'` where no device was named.
+   */
+  readonly allowFallback?: boolean | 'operations' | undefined;
   /** Map the file instead of reading it, where the device allows it. Default true. */
   readonly mmap?: boolean | undefined;
   /**
@@ -55,6 +63,11 @@ export interface LoadOptions {
    * neither reads nor writes packs.
    */
   readonly packCache?: boolean | PackCacheOptions | undefined;
+  /**
+   * Milliseconds after its last request until the model gives its memory back; the next request loads it again, see {@link Model.unload}. 0: at once.
+   * Default: never. The time does not keep the process alive.
+   */
+  readonly keepAlive?: number | undefined;
   /** Called with the fraction that is loaded, 0 to 1. */
   readonly onProgress?: ((fraction: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -87,18 +100,24 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     const known = (await native.devices(needsGpu(named, setting))).devices;
     if (named === undefined) used = defaultDevices(known, setting);
     refuseIfAborted(signal);
-    const settings = await (options.plan === undefined ? unplanned(path, options, used, known) : followPlan(path, options.plan, options, known));
+    const allowFallback = options.allowFallback ?? defaultFallback(named, setting);
+    const settings = await (options.plan === undefined ? unplanned(path, { ...options, allowFallback }, used, known) : followPlan(path, options.plan, options, known));
     refuseIfAborted(signal);
-    const task = native.load(settings, onProgress ?? null);
-    const cancel = () => task.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    try {
-      const model = new Model(await task.promise, path);
-      trace('load', () => ({ path, devices: used, ms: performance.now() - started, placement: model.placement }));
-      return model;
-    } finally {
-      signal?.removeEventListener('abort', cancel);
-    }
+    const loaded = await abortable(signal, () => native.load(settings, onProgress ?? null));
+    const ms = performance.now() - started;
+    const again = { plan: options.plan, mmap: options.mmap, packCache: options.packCache, cache: options.cache };
+    const model = new Model(path, {
+      native: loaded,
+      devices: used,
+      loadMs: ms,
+      keepAlive: options.keepAlive,
+      place: (placement) => placementOf(placement, options.plan, known),
+      // As before, whatever is free by now; a plan is laid out anew, so that it fits still or says what is missing.
+      load: async () => native.load({ ...(again.plan === undefined ? settings : await followPlan(path, again.plan, again, (await native.devices(needsGpu(named, setting))).devices)), fingerprint: loaded.fingerprint }, null),
+    });
+    trace('load', () => ({ path, devices: used, ms, placement: model.placement }));
+    void rememberLoadMs(path, used, ms);
+    return model;
   } catch (failure) {
     const error = fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
     trace('load', () => ({ path, devices: used, ms: performance.now() - started, error: error.code }));

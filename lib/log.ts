@@ -49,6 +49,11 @@ export function onLog(level: LogLevel, listener: (entry: LogEntry) => void): () 
   };
 }
 
+/** A line of our own, at `warn`. */
+export function warn(message: string): void {
+  deliver(levels.indexOf('warn'), message);
+}
+
 /** Called once, when the addon has been loaded: from then on it feeds the listeners. */
 export function attachLog(addon: Addon): void {
   source = addon;

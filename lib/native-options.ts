@@ -10,7 +10,7 @@ import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
 
 /** What decides where bytes go; the part of `loadModel`'s options that a plan has too. */
-export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'expertCache' | 'countExperts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'kv' | 'mmap' | 'packCache'>;
+export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'expertCache' | 'countExperts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'kv' | 'mmap' | 'packCache' | 'allowFallback'>;
 
 /** `gpus`: the ids that were chosen; `known`: the devices here, the CPU among them; `context`: in tokens, 0 = the trained one. */
 export function nativeLoadOptions(path: string, options: Settings, gpus: readonly string[], known: readonly NativeDevice[], context: number): NativeLoadOptions {
@@ -32,6 +32,9 @@ export function nativeLoadOptions(path: string, options: Settings, gpus: readonl
     threads: options.threads ?? 0,
     kvK: typeof kv === 'string' ? kv : kv.k,
     kvV: typeof kv === 'string' ? kv : kv.v,
+    allowRefusedWeights: options.allowFallback === true,
+    allowRefusedOperations: options.allowFallback === true || options.allowFallback === 'operations',
+    fingerprint: '',
     mmap: options.mmap ?? true,
     kernels: process.env['TERNION_KERNEL'] ?? '',
     packFolder: packs.folder,

@@ -85,6 +85,11 @@ export interface NativeLoadOptions {
   readonly threads: number;
   readonly kvK: string;
   readonly kvV: string;
+  /** What a device does not compute with or refuses is the CPU's, instead of an error. */
+  readonly allowRefusedWeights: boolean;
+  readonly allowRefusedOperations: boolean;
+  /** That the file has to have; empty = any. */
+  readonly fingerprint: string;
   readonly mmap: boolean;
   readonly kernels: string; // of the CPU, by name; empty = the fastest
   readonly packFolder: string; // of packed weights; empty = they are not kept
@@ -129,6 +134,23 @@ export interface NativePlacement {
   }[];
   /** The weights' bytes as they are held, by device, role and layer; `layer` is -1 for those of no layer. */
   readonly weights: readonly { readonly device: string; readonly role: WeightRole; readonly layer: number; readonly tensors: number; readonly bytes: number }[];
+  /** What a GPU was to compute and refuses, so that the CPU does; experts that were put there are not of it, nor is the lookup of embeddings. */
+  readonly refused: readonly {
+    /** ggml's name, `MUL_MAT` …, with the types that it has and makes. */
+    readonly operation: string;
+    readonly types: string;
+    readonly device: string;
+    /** The layer of the first of them, counting the output as one behind the last, and its weight, if it is one that the GPU does not compute with. */
+    readonly layer: number;
+    readonly weight: string;
+    /** In one graph. */
+    readonly count: number;
+  }[];
+  /**
+   * What the system says that loading took, where it can be told: not while other models were loaded or freed. `process`: the CPU's, of the
+   * process, with `fileBytes` in pages of mapped files; `fdinfo`: of a GPU, by this process; `sysfs`: of a GPU, by all programs.
+   */
+  readonly taken: readonly NativeHeld[];
   readonly gpuLayers: number;
   readonly layers: number;
   readonly threads: number;
@@ -149,6 +171,13 @@ export interface NativePlacement {
   readonly checkpoints: boolean;
 }
 
+export interface NativeHeld {
+  readonly device: string;
+  readonly source: 'process' | 'fdinfo' | 'sysfs';
+  readonly bytes: number;
+  readonly fileBytes: number;
+}
+
 export interface NativeDryRun {
   readonly info: NativeModelInfo;
   readonly placement: NativePlacement;
@@ -165,6 +194,8 @@ export interface NativeModel extends NativeSessions {
   readonly placement: NativePlacement;
   /** Nothing if experts are neither cached nor counted. */
   expertStats(): NativeExpertStats | undefined;
+  /** Of the file, 32 hexadecimal digits. */
+  readonly fingerprint: string;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<Int32Array>;
   /** `special`: whether control tokens are rendered as text. */
   detokenize(tokens: Int32Array, special: boolean): Promise<string>;
@@ -193,6 +224,8 @@ export interface Addon extends NativeMeasuring {
   load(options: NativeLoadOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeModel>;
   /** What {@link load} would take, laid out by llama.cpp itself without taking it. Rejects as load does, out of memory excepted. */
   dryRun(options: NativeLoadOptions, onProgress: null): NativeTask<NativeDryRun>;
+  /** What this process holds now of the CPU's memory and of these GPUs, where the system tells. */
+  heldMemory(devices: readonly string[]): Promise<readonly NativeHeld[]>;
   /** Reads a GGUF header: metadata and tensor table, never weights. Rejects with ERR_MODEL_INVALID. */
   inspect(path: string): Promise<NativeInspection>;
   /** Minimum level 0 debug … 3 error, 4 nothing. Lines arrive on the JavaScript thread, coalesced. */

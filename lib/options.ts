@@ -6,7 +6,7 @@ import { z } from 'zod/mini';
 import type { ChatOptions, GenerateOptions } from './generation.js';
 import type { ImportOptions } from './gguf/import.js';
 import type { Message, TextPart } from './message.js';
-import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model.js';
+import type { DetokenizeOptions, EmbedOptions, LogitsOptions, RenderOptions, TokenizeOptions } from './model-options.js';
 import { tensorTypes } from './gguf/shape.js';
 import type { QuantizeOptions } from './gguf/quantize.js';
 import type { OnFull } from './on-full.js';
@@ -16,7 +16,7 @@ import type { SnapshotOptions } from './snapshot.js';
 import { largestSeed, samplingDefaults } from './sampling.js';
 import type { Dry, Mirostat, Sampling, Xtc } from './sampling.js';
 import type { PackFolderOptions, VerifyPackOptions } from './packs.js';
-import type { SessionOptions } from './session.js';
+import type { SessionOptions } from './session-options.js';
 import { check, refuse, unknownKeys } from './validate.js';
 
 export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };

@@ -1,52 +1,24 @@
 /**
  * A conversation with a model.
  */
+import type { Result } from './chunk.js';
 import { TernionError, fromNative } from './errors.js';
 import { Generation } from './generation.js';
-import type { ChatOptions, GenerateOptions, Result } from './generation.js';
+import type { ChatOptions, GenerateOptions } from './generation.js';
 import { toNativeMessages } from './message.js';
 import type { Message } from './message.js';
 import type { NativeModel } from './native.js';
-import type { NativeWork } from './native-session.js';
 import { resolveFull } from './on-full.js';
-import type { OnFull, Retry } from './on-full.js';
+import type { Retry } from './on-full.js';
 import { read } from './options.js';
+import { Place } from './place.js';
 import { abortedModel, nativeRequest } from './request.js';
 import type { Prompt } from './request.js';
-import type { Sampling } from './sampling.js';
+import type { SessionHost, SessionOptions } from './session-options.js';
 import { Snapshot, writeConversation } from './snapshot.js';
 import type { SnapshotOptions } from './snapshot.js';
 import { finished } from './task.js';
 import { wellFormed } from './text.js';
-
-/** Options of `model.session()`. */
-export interface SessionOptions {
-  /** The system message that the conversation starts with. */
-  readonly system?: string | undefined;
-  /** Starts as what a snapshot holds, its messages included; then `system` is not taken. */
-  readonly from?: Snapshot | undefined;
-  /** Sampling for every request of the session that does not say otherwise. */
-  readonly sampling?: Sampling | undefined;
-  /** What `chat()` does when the conversation does not fit into the context any more. Default `'error'`. */
-  readonly onFull?: OnFull | undefined;
-  /** Its cells stay in the KV cache while it is idle, whoever else needs room. Default false. */
-  readonly pinned?: boolean | undefined;
-}
-
-/** @internal What a session needs of its model. */
-export interface SessionHost {
-  readonly native: NativeModel;
-  readonly context: number;
-  readonly running: Map<number, Generation>;
-  /** Throws ERR_DISPOSED once the model is. */
-  use(): void;
-  adopt(session: Session): void;
-  forget(session: Session): void;
-  /** Tokens of a prompt. */
-  count(messages: readonly Message[], reasoning: boolean): Promise<number>;
-  /** What every conversation that begins with these messages begins with. */
-  beginning(messages: readonly Message[]): Promise<Int32Array>;
-}
 
 /**
  * Holds one conversation and its KV cache. Sessions are cheap: they cost memory only while they hold tokens, and more
@@ -54,7 +26,7 @@ export interface SessionHost {
  */
 export class Session implements AsyncDisposable {
   readonly #host: SessionHost;
-  readonly #id: number;
+  readonly #place: Place;
   readonly #options: SessionOptions;
   #messages: readonly Message[];
   #astray = false; // cells hold what the messages do not, of rewound or aborted turns: no snapshot shall
@@ -63,9 +35,10 @@ export class Session implements AsyncDisposable {
   #disposed: Promise<void> | undefined;
 
   /** @internal `id`: of a native session that is there already. */
-  constructor(host: SessionHost, options: SessionOptions, id = host.native.openSession(options.pinned ?? false)) {
+  constructor(host: SessionHost, options: SessionOptions, id?: number) {
+    const pinned = options.pinned ?? false;
     this.#host = host;
-    this.#id = id;
+    this.#place = new Place(pinned, id ?? host.residence.here?.openSession(pinned));
     this.#options = options;
     this.#messages = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
     host.adopt(this);
@@ -79,7 +52,7 @@ export class Session implements AsyncDisposable {
   /** Tokens of its last prompt and answer, in the KV cache or put away. */
   get usedTokens(): number {
     this.#use();
-    return this.#host.native.sessionTokens(this.#id);
+    return this.#place.tokens(this.#host.residence.here);
   }
 
   /** The conversation so far: finished turns only. */
@@ -150,12 +123,17 @@ export class Session implements AsyncDisposable {
    *
    * @throws ERR_BUSY, ERR_DISPOSED.
    */
-  // eslint-disable-next-line @typescript-eslint/require-await -- throws as a promise does, like everything that makes a session
   async fork(): Promise<Session> {
     this.#idle('session.fork');
+    const { here } = this.#host.residence;
+    if (here !== undefined && this.#place.id !== undefined) return this.#forked(here, this.#place.id);
+    return this.#work('session.fork', undefined, (native, id) => Promise.resolve(this.#forked(native, id)));
+  }
+
+  #forked(native: NativeModel, parent: number): Session {
     let id: number;
     try {
-      id = this.#host.native.forkSession(this.#id);
+      id = native.forkSession(parent);
     } catch (failure) {
       throw fromNative(failure);
     }
@@ -173,11 +151,13 @@ export class Session implements AsyncDisposable {
    */
   async snapshot(options: SnapshotOptions = {}): Promise<Snapshot> {
     const { signal } = read.snapshotOptions('session.snapshot', options);
-    const native = await this.#work('session.snapshot', signal, async () => {
-      const only = this.#astray ? await this.#host.beginning(this.#messages) : null;
-      return this.#host.native.capture(this.#id, writeConversation(this.#messages), only);
-    });
-    return new Snapshot(native);
+    const captured = await this.#work('session.snapshot', signal, (native, id) =>
+      finished(native, 'session.snapshot', signal, async () => {
+        const only = this.#astray ? await this.#host.beginning(this.#messages) : null;
+        return native.capture(id, writeConversation(this.#messages), only);
+      }),
+    );
+    return new Snapshot(captured);
   }
 
   /**
@@ -186,11 +166,21 @@ export class Session implements AsyncDisposable {
    * @throws ERR_STATE_MISMATCH (`details`: `setting`, `found`, `expected`), ERR_BUSY, ERR_DISPOSED, ERR_ABORTED, ERR_OUT_OF_MEMORY.
    */
   async restore(snapshot: Snapshot, options: SnapshotOptions = {}): Promise<void> {
-    const { native, messages } = read.snapshot('session.restore', snapshot);
+    const { native: state, messages } = read.snapshot('session.restore', snapshot);
     const { signal } = read.snapshotOptions('session.restore', options);
-    await this.#work('session.restore', signal, () => Promise.resolve(this.#host.native.adopt(this.#id, native)));
+    await this.#work('session.restore', signal, (native, id) => finished(native, 'session.restore', signal, () => Promise.resolve(native.adopt(id, state))));
     this.#messages = messages;
     this.#astray = false;
+  }
+
+  /** @internal The model goes: leaves with a copy of its state if that takes no more than `room` bytes, and says how much it takes. */
+  leave(native: NativeModel, room: number, bytesPerToken: number): Promise<number> {
+    return this.#place.leave(native, room, bytesPerToken);
+  }
+
+  /** @internal Pinned first, then what was used last. */
+  get rank(): number {
+    return this.#options.pinned === true ? Infinity : this.#place.used;
   }
 
   /** @internal Fills cells with tokens and nothing else. */
@@ -212,7 +202,7 @@ export class Session implements AsyncDisposable {
     const running = this.#running;
     this.#host.forget(this);
     try {
-      await this.#host.native.closeSession(this.#id);
+      await this.#place.close(this.#host.residence.here);
     } catch (failure) {
       if (fromNative(failure).code !== 'ERR_DISPOSED') throw fromNative(failure);
     }
@@ -221,9 +211,9 @@ export class Session implements AsyncDisposable {
   }
 
   /** What runs on the engine without a generation. */
-  async #work<T>(call: string, signal: AbortSignal | undefined, start: () => Promise<NativeWork<T>>): Promise<T> {
+  async #work<T>(call: string, signal: AbortSignal | undefined, work: (native: NativeModel, id: number) => Promise<T>): Promise<T> {
     this.#idle(call);
-    const running = finished(this.#host.native, call, signal, start);
+    const running = this.#host.residence.run(signal, async (native) => work(native, this.#place.id ?? (await this.#place.enter(native))));
     this.#working = running;
     return running.finally(() => (this.#working = undefined));
   }
@@ -236,7 +226,7 @@ export class Session implements AsyncDisposable {
   }
 
   #use(): void {
-    this.#host.use();
+    this.#host.residence.check();
     if (this.#disposed !== undefined) throw new TernionError('ERR_DISPOSED', 'the session was disposed');
   }
 
@@ -254,28 +244,32 @@ export class Session implements AsyncDisposable {
     if (signal?.aborted) {
       return new Generation({ kind, native: abortedModel, id: 0, seed, signal, onEnd: () => {} });
     }
-    const start = (what: Prompt) => this.#host.native.generate(this.#id, request(what));
-    let id: number;
+    const { residence, running } = this.#host;
+    const place = this.#place;
+    const release = residence.use();
+    const start = (what: Prompt) => residence.native.generate(place.id!, request(what));
+    let id: number | undefined;
     try {
-      id = start(prompt);
+      place.used = performance.now();
+      if (residence.here !== undefined && place.id !== undefined) id = start(prompt);
     } catch (failure) {
+      release();
       throw fromNative(failure);
     }
+    const begin = async () => {
+      await place.enter(await residence.ready());
+      return () => start(prompt);
+    };
     const generation = new Generation({
       kind,
-      native: this.#host.native,
-      id,
+      get native() { return residence.native; },
+      ...(id === undefined ? { begin: { ready: begin, expectedMs: residence.here === undefined ? residence.expectedLoadMs : undefined } } : { id }),
       seed,
       signal,
       ...(onFull && {
         onFull: async (full: TernionError) => {
           try {
-            return await onFull(full, (what) => {
-              this.#host.running.delete(id);
-              id = start(what);
-              this.#host.running.set(id, generation);
-              return id;
-            });
+            return await onFull(full, start);
           } catch (failure) {
             const error = fromNative(failure);
             return error.code === 'ERR_INTERNAL' ? new TernionError('ERR_CONTEXT_FULL', `${full.message}; and onFull failed`, { details: full.details, cause: failure }) : error;
@@ -284,13 +278,14 @@ export class Session implements AsyncDisposable {
       }),
       onEnd: (outcome) => {
         this.#running = undefined;
-        this.#host.running.delete(id);
+        running.delete(generation);
+        release();
         if (!(outcome instanceof TernionError)) onResult(outcome);
         else if (kind === 'chat') this.#astray = true;
       },
     });
     this.#running = generation;
-    this.#host.running.set(id, generation);
+    running.add(generation);
     return generation;
   }
 }

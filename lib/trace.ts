@@ -3,16 +3,22 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import type { ErrorCode } from './errors.js';
-import type { Usage } from './generation.js';
-import type { Placement } from './model.js';
+import type { Usage } from './chunk.js';
+import type { Unloaded } from './residence.js';
+import type { Placement } from './placement.js';
 
-/** `ternion:load`: a model was loaded, or could not be. */
+/** `ternion:load`: a model was loaded, or loaded again, or could not be. */
 export interface LoadTrace {
   readonly path: string;
   readonly devices: readonly string[];
   readonly ms: number;
   readonly placement?: Placement;
   readonly error?: ErrorCode;
+}
+
+/** `ternion:unload`: a model gave its memory back, because it was asked to or nobody needed it. */
+export interface UnloadTrace extends Unloaded {
+  readonly path: string;
 }
 
 /** `ternion:prefill`: a request's prompt is in the KV cache and its first text is on the way. */
@@ -57,6 +63,7 @@ export interface StepTrace {
 
 const channels = {
   load: channel('ternion:load'),
+  unload: channel('ternion:unload'),
   prefill: channel('ternion:prefill'),
   generate: channel('ternion:generate'),
   cache: channel('ternion:cache'),
@@ -65,6 +72,7 @@ const channels = {
 
 interface Traces {
   load: LoadTrace;
+  unload: UnloadTrace;
   prefill: PrefillTrace;
   generate: GenerateTrace;
   cache: CacheTrace;

@@ -2,7 +2,7 @@
  * A report as a picture.
  */
 import type { BenchReport, Figure } from './report.js';
-import { text, wrapped } from './svg.js';
+import { colours, picture, text, wrapped } from './svg.js';
 import { show } from './table.js';
 
 const width = 860;
@@ -10,7 +10,6 @@ const labelWidth = 210;
 const valueWidth = 130;
 const bar = 16;
 const gap = 5;
-const colours = ['#2f6fde', '#e08a1e', '#3a9d5d', '#b04fc4', '#c9433f', '#1f9aa8', '#7a7f87'];
 
 /** A panel of bars: what they are of, and the figures, longest bar = highest rate. */
 export interface Panel {
@@ -51,14 +50,5 @@ export function chart(list: readonly Panel[], note: string): string {
     y += 6;
   }
   for (const line of wrapped(note)) parts.push(text(12, (y += 16), line, 'class="n"'));
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y + 14}" viewBox="0 0 ${width} ${y + 14}" role="img">
-<style>
-  text { font: 12px system-ui, sans-serif; fill: #1f2328 }
-  .n { font-size: 11px; fill: #59636e }
-  .q { stroke: #1f2328; stroke-width: 1; fill: none; opacity: .55 }
-  @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .n { fill: #9198a1 } .q { stroke: #e6edf3 } }
-</style>
-${parts.join('\n')}
-</svg>
-`;
+  return picture(width, y + 14, parts);
 }

@@ -6,7 +6,7 @@ import { loadModel } from '../load.js';
 import { Skipped } from './measure.js';
 import type { LoadOptions } from '../load.js';
 import type { Model } from '../model.js';
-import type { Result } from '../generation.js';
+import type { Result } from '../chunk.js';
 import type { Session } from '../session.js';
 import { beginning, textOf } from './prompt.js';
 

@@ -1,6 +1,6 @@
 /** `ternion generate [PROMPT]`: continues a text. */
 import { text as readAll } from 'node:stream/consumers';
-import type { Result } from '../generation.js';
+import type { Result } from '../chunk.js';
 import { generateOptions, parse, common, loading, sampling, UsageError } from './options.js';
 import { figures, openModel, progressBar } from './terminal.js';
 

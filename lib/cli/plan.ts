@@ -1,5 +1,7 @@
 /** `ternion plan MODEL`. */
+import { writeFile } from 'node:fs/promises';
 import { drawPlan } from '../plan/draw.js';
+import { pictureOf } from '../plan/picture.js';
 import { plan as makePlan } from '../plan/plan.js';
 import type { PlanRequest } from '../plan/request.js';
 import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
@@ -19,11 +21,12 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
   --sequences N         decoded at once            --kv TYPE|auto
   --threads N           --split: allow a split between GPU and CPU where neither has room for all
   --reserve N           MiB of the CPU's memory to leave alone (512)      --device-reserve N   of a GPU's (256)
-  --json                the plan as an object`,
+  --allow-fallback      let the CPU compute what a named GPU cannot
+  --svg FILE            a picture of it            --json                the plan as an object`,
   async run(args: string[], signal: AbortSignal): Promise<number> {
     const { values, positionals } = parse(args, {
       ...common, ...loading, 'min-context': { type: 'string' }, 'max-context': { type: 'string' }, sequences: { type: 'string' }, split: { type: 'boolean' },
-      'expert-cache': { type: 'string' }, reserve: { type: 'string' }, 'device-reserve': { type: 'string' },
+      'expert-cache': { type: 'string' }, reserve: { type: 'string' }, 'device-reserve': { type: 'string' }, 'allow-fallback': { type: 'boolean' }, svg: { type: 'string' },
     });
     const path = positionals[0] ?? (values['model'] as string | undefined);
     if (path === undefined || positionals.length > 1) throw new UsageError('plan takes one MODEL');
@@ -38,10 +41,12 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
       expertCache: expertCache(values),
       sequences: number(values, 'sequences'),
       allowSplit: values['split'] === true,
+      allowFallback: values['allow-fallback'] === true ? true : undefined,
       reserve: { hostBytes: bytes('reserve'), deviceBytes: bytes('device-reserve') },
       signal,
     };
     const found = await makePlan(path, request);
+    if (typeof values['svg'] === 'string') await writeFile(values['svg'], pictureOf(found));
     console.log(values['json'] === true ? JSON.stringify(found) : drawPlan(found));
     return found.fits ? 0 : 1;
   },

@@ -2,7 +2,7 @@
  * What the commands share at the terminal: the model, progress, figures.
  */
 import { fileURLToPath } from 'node:url';
-import type { Result } from '../generation.js';
+import type { Result } from '../chunk.js';
 import { loadModel } from '../load.js';
 import type { Model } from '../model.js';
 import { loadOptions } from './options.js';

@@ -7,7 +7,7 @@ import type { PlannedMemory } from './memory.js';
 const width = 48;
 
 /** The parts of a device's memory, in the order of the bars. */
-const parts = [
+export const parts = [
   ['weightBytes', 'weights', '█'],
   ['kvBytes', 'KV cache', '▓'],
   ['stateBytes', 'state', '▚'],
@@ -45,5 +45,6 @@ export function drawPlan(plan: Plan): string {
     lines.push(`${''.padEnd(10)}${parts.flatMap(([key, name, sign]) => (memory[key] > 0 ? [`${sign} ${name} ${bytesText(memory[key])}`] : [])).join('  ') || 'nothing'}`);
   }
   lines.push('', plan.fits ? 'fits' : 'does not fit', ...plan.reasons.map(({ message }) => `  ${message}`));
+  if (plan.expectedLoadMs !== undefined) lines.push(`  loading it took ${(plan.expectedLoadMs / 1000).toFixed(1)} s last time`);
   return lines.join('\n');
 }

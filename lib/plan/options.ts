@@ -7,11 +7,11 @@ import { bag, bytes, intFrom, optional, read } from '../options.js';
 import { check, refuse } from '../validate.js';
 import type { ContextRange, PlanRequest, ReserveOptions } from './request.js';
 
-const { devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers, experts, expertCache, context, kv } = loadShape;
+const { allowFallback, devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers, experts, expertCache, context, kv } = loadShape;
 const range = bag<ContextRange>({ min: intFrom(1), max: optional(intFrom(1)) }, "'trained', an integer of at least 1, or { min, max }");
 
 const request = bag<PlanRequest>({
-  devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers,
+  allowFallback, devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers,
   context: z.union([context, range], { error: "'trained', an integer of at least 1, or { min, max }, in tokens" }),
   experts: z.union([experts, z.literal('auto')], { error: "'auto', 'gpu', 'cpu', { cpuLayers } or { overrides }" }),
   expertCache: z.union([expertCache, z.literal('auto')], { error: "'auto' or { deviceBytes }" }),

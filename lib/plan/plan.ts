@@ -5,6 +5,7 @@ import { addon } from '../addon.js';
 import { defaultDevices, needsGpu } from '../devices.js';
 import { fromNative, isTernionError } from '../errors.js';
 import type { KvType } from '../kv.js';
+import { recallLoadMs } from '../load-time.js';
 import { defaultContext, trainedContext } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { readPlanRequest } from './options.js';
@@ -17,8 +18,8 @@ import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
 export interface Reason {
-  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, or `fit` for what is missing and what would fit instead. */
-  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fit';
+  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, `fallback`, or `fit` for what is missing and what would fit instead. */
+  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fallback' | 'fit';
   /** The decision, its alternative, and what that costs. */
   readonly message: string;
 }
@@ -43,7 +44,11 @@ export interface Plan extends PlanSettings {
   readonly shortages: readonly Shortage[];
   /** The weights by device, role and layer, as they would be held. */
   readonly weights: NativeDryRun['placement']['weights'];
+  /** What a GPU would leave to the CPU, as {@link Placement.refused}. */
+  readonly refused: NativeDryRun['placement']['refused'];
   readonly reasons: readonly Reason[];
+  /** What loading took last time, here and on these devices; absent where this file was never loaded. */
+  readonly expectedLoadMs?: number;
 }
 
 const mebibyte = 2 ** 20;
@@ -67,7 +72,13 @@ export function plan(path: string, request: PlanRequest = {}): Promise<Plan> {
 }
 
 async function planHere(path: string, request: PlanRequest): Promise<Plan> {
-  return planFor(path, request, (await addon().devices(needsGpu(request.devices, process.env['TERNION_DEVICES']))).devices);
+  return withLoadTime(await planFor(path, request, (await addon().devices(needsGpu(request.devices, process.env['TERNION_DEVICES']))).devices));
+}
+
+/** @internal */
+export async function withLoadTime(plan: Plan): Promise<Plan> {
+  const expectedLoadMs = await recallLoadMs(plan.path, plan.devices);
+  return expectedLoadMs === undefined ? plan : { ...plan, expectedLoadMs };
 }
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
@@ -83,9 +94,9 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
     try {
       const trial = await fittest(search, where, kinds, range);
       found.push(trial);
-      if (trial.shortages.length === 0) return finish(path, request, await withExpertCache(search, trial, request, known, reasons), range, reasons);
+      if (trial.shortages.length === 0) return finish(path, request, search.allowFallback, await withExpertCache(search, trial, request, known, reasons), range, reasons);
       const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, request, known, reasons) : undefined;
-      if (apart !== undefined) return finish(path, request, apart, range, reasons);
+      if (apart !== undefined) return finish(path, request, search.allowFallback, apart, range, reasons);
       reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
     } catch (failure) {
       if (request.devices !== undefined || !unsupported(failure)) throw failure;
@@ -96,9 +107,9 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
   const [nearest] = found;
   if (nearest === undefined) throw last;
   const split = request.allowSplit === true && request.gpuLayers === undefined ? await bestSplit(search, found, kinds, range) : undefined;
-  if (split !== undefined) return finish(path, request, split, range, reasons);
+  if (split !== undefined) return finish(path, request, search.allowFallback, split, range, reasons);
   reasons.push(await whatWouldFit(search, nearest, kinds));
-  return finish(path, request, nearest, range, reasons);
+  return finish(path, request, search.allowFallback, nearest, range, reasons);
 }
 
 /** What `work` finds; `instead` where the model does not take what was tried, which nobody asked for. */
@@ -183,7 +194,9 @@ async function bestSplit(search: Search, found: readonly Trial[], kinds: readonl
 }
 
 async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair[]): Promise<Reason> {
-  for (const kv of [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
+  const weightsOf = (id: string) => trial.memory.find(({ device }) => device === id)?.weightBytes ?? 0;
+  const hopeless = trial.shortages.some(({ device, availableBytes }) => weightsOf(device) > availableBytes); // no context is short enough then
+  for (const kv of hopeless ? [] : [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
     const shorter = await orUnsupported(search.longest(trial.where, kv, Math.min(contextStep, trial.context), trial.context), trial);
     if (shorter.shortages.length > 0) continue;
     return { code: 'fit', message: `a context of ${shorter.context} tokens with a KV cache of ${kvText(kv)} would fit on ${whereText(trial.where)}` };
@@ -191,17 +204,20 @@ async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair
   return { code: 'fit', message: `not even ${contextStep} tokens of context would fit on ${whereText(trial.where)}; take a file with fewer bits per weight, a smaller model, or a smaller reserve` };
 }
 
-function finish(path: string, request: PlanRequest, trial: Trial, range: Range, before: readonly Reason[]): Plan {
+function finish(path: string, request: PlanRequest, allowFallback: Plan['allowFallback'], trial: Trial, range: Range, before: readonly Reason[]): Plan {
   const { placement, info, where, kv, ramBytes } = trial;
   const fits = trial.shortages.length === 0;
   const reasons: Reason[] = [...before];
   if (fits) reasons.push({ code: where.gpus.length > 0 && where.gpuLayers !== 'all' ? 'split' : 'device', message: `on ${whereText(where)}${request.devices === undefined ? '' : ', as was asked for'}` });
   if (fits && range.open) {
-    const why = trial.context >= range.max ? 'all that was asked for' : `${range.max} would take more memory than there is`;
+    const why = trial.context >= range.max ? 'all that was asked for' : `${range.max} would take more memory than there is, or than a device can address`;
     reasons.push({ code: 'context', message: `a context of ${trial.context} tokens: ${why}` });
   }
   if (fits && request.kv === 'auto') reasons.push({ code: 'kv', message: kv.k === 'f16' ? 'a KV cache of f16: it fits' : `a KV cache of ${kvText(kv)}: of f16 the context would not fit` });
   if (fits && request.cache?.ramBytes === undefined && ramBytes === 0) reasons.push({ code: 'cache', message: 'no host memory for conversations without cells: none is left, or the GPU shares it' });
+  for (const { operation, types, device, count } of placement.refused) {
+    reasons.push({ code: 'fallback', message: `the CPU would compute ${operation} (${types}), ${count} of it in a graph: ${device} refuses it` });
+  }
   return {
     version: 1, path, model: info, fits,
     devices: where.gpus.length > 0 ? where.gpus : ['cpu'],
@@ -209,8 +225,8 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     experts: where.experts, expertCacheBytes: where.expertCacheBytes,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
-    memory: trial.memory, shortages: trial.shortages, weights: placement.weights, reasons,
+    kv, allowFallback, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
+    memory: trial.memory, shortages: trial.shortages, weights: placement.weights, refused: placement.refused, reasons,
   };
 }
 

@@ -2,8 +2,10 @@
  * Looks for the settings with which a model fits: every step is a dry run of the real library, formulas only say where to look next.
  */
 import { addon } from '../addon.js';
+import { fromNative, isTernionError } from '../errors.js';
 import type { Experts } from '../experts.js';
 import type { KvType } from '../kv.js';
+import { defaultFallback } from '../devices.js';
 import { nativeLoadOptions } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { abortable } from '../task.js';
@@ -39,6 +41,9 @@ export interface Trial extends NativeDryRun {
   readonly checkpointBytes: number;
 }
 
+/** A context that is too long: a trial that lacks memory, or one that was refused. */
+type Limit = Pick<Trial, 'context' | 'shortages'>;
+
 /** llama.cpp rounds a context up to this many cells. */
 export const contextStep = 256;
 
@@ -48,12 +53,14 @@ export class Search {
   readonly #request: PlanRequest;
   readonly #known: readonly NativeDevice[];
   readonly #reserve: Reserve;
+  readonly allowFallback: boolean | 'operations';
 
   constructor(path: string, request: PlanRequest, known: readonly NativeDevice[], reserve: Reserve) {
     this.#path = path;
     this.#request = request;
     this.#known = known;
     this.#reserve = reserve;
+    this.allowFallback = request.allowFallback ?? defaultFallback(request.devices, process.env['TERNION_DEVICES']);
   }
 
   /** Rejects as loading would, with ERR_MODEL_UNSUPPORTED where the device does not compute with the weights. */
@@ -66,7 +73,7 @@ export class Search {
 
   async #run(where: Where, context: number, kv: KvPair): Promise<Trial> {
     const { signal } = this.#request;
-    const options = nativeLoadOptions(this.#path, { ...this.#request, gpuLayers: where.gpuLayers, experts: where.experts, expertCache: { deviceBytes: where.expertCacheBytes }, kv }, where.gpus, this.#known, context);
+    const options = nativeLoadOptions(this.#path, { ...this.#request, allowFallback: this.allowFallback, gpuLayers: where.gpuLayers, experts: where.experts, expertCache: { deviceBytes: where.expertCacheBytes }, kv }, where.gpus, this.#known, context);
     const { info, placement } = await abortable(signal, () => addon().dryRun(options, null));
     const checkpointBytes = placement.checkpoints ? options.checkpointBytes : 0;
     const wanted = this.#request.cache?.ramBytes;
@@ -76,29 +83,39 @@ export class Search {
     return { info, placement, where, context: placement.context, kv, memory, shortages: shortages(memory), ramBytes, elasticBytes: wanted === undefined ? ramBytes : 0, checkpointBytes: options.checkpointBytes };
   }
 
+  /** Beyond the shortest context a device may refuse what it took before: what becomes too long for it. */
+  async #attempt(where: Where, context: number, kv: KvPair): Promise<Trial | Limit> {
+    try {
+      return await this.run(where, context, kv);
+    } catch (failure) {
+      if (!isTernionError(fromNative(failure), 'ERR_MODEL_UNSUPPORTED')) throw failure;
+      return { context, shortages: [] };
+    }
+  }
+
   /** The longest context from `min` to `max` that fits there; the one of `min`, which does not fit, if none does. */
   async longest(where: Where, kv: KvPair, min: number, max: number): Promise<Trial> {
     const least = await this.run(where, min, kv);
     if (least.shortages.length > 0 || max === min) return least;
     let fitting = least;
-    let failing: Trial | undefined;
+    let failing: Limit | undefined;
     while (failing === undefined) {
-      const trial = await this.run(where, Math.min(max, beyondMemory(fitting)), kv); // not `max` at once: a dry run keeps a list of the cells
-      if (trial.shortages.length > 0) failing = trial;
+      const trial = await this.#attempt(where, Math.min(max, beyondMemory(fitting)), kv); // not `max` at once: a dry run keeps a list of the cells
+      if (!('where' in trial) || trial.shortages.length > 0) failing = trial;
       else if (trial.context >= max) return trial;
       else fitting = trial;
     }
     // Bytes grow with the context in almost a straight line, so two or three runs find the last step that fits.
     for (let tries = 0; failing.context - fitting.context > contextStep && tries < 12; tries++) {
       const next = between(fitting, failing);
-      const trial = await this.run(where, next, kv);
-      if (trial.shortages.length === 0) fitting = trial;
+      const trial = await this.#attempt(where, next, kv);
+      if ('where' in trial && trial.shortages.length === 0) fitting = trial;
       else failing = trial;
       const beside = fitting.context + contextStep;
       if (trial === fitting && beside < failing.context) {
-        const above = await this.run(where, beside, kv);
-        if (above.shortages.length > 0) failing = above;
-        else fitting = above;
+        const above = await this.#attempt(where, beside, kv);
+        if ('where' in above && above.shortages.length === 0) fitting = above;
+        else failing = above;
       }
     }
     return fitting;
@@ -113,8 +130,8 @@ function beyondMemory({ memory, placement, context }: Trial): number {
 }
 
 /** The context between one that fits and one that does not where a straight line through both meets what is there. */
-function between(fitting: Trial, failing: Trial): number {
-  const share = Math.min(
+function between(fitting: Trial, failing: Limit): number {
+  const share = failing.shortages.length === 0 ? 0.5 : Math.min(
     ...failing.shortages.map(({ device, neededBytes, availableBytes }) => {
       const used = taken(fitting, device);
       return (availableBytes - used) / (neededBytes - used);

@@ -6,7 +6,7 @@ import { needsGpu } from '../devices.js';
 import { fromNative } from '../errors.js';
 import type { NativeDevice } from '../native.js';
 import { readPlanRequests } from './options.js';
-import { planFor } from './plan.js';
+import { planFor, withLoadTime } from './plan.js';
 import type { Plan } from './plan.js';
 import type { PlannedMemory } from './memory.js';
 import type { PlanRequest } from './request.js';
@@ -44,7 +44,7 @@ async function make(entries: readonly { readonly path: string; readonly request:
   let { devices: known } = await addon().devices(gpu);
   const plans: Plan[] = [];
   for (const { path, request } of entries) {
-    const next = await planFor(path, { ...request, cache: { ramBytes: 0, ...request.cache } }, known);
+    const next = await withLoadTime(await planFor(path, { ...request, cache: { ramBytes: 0, ...request.cache } }, known));
     plans.push(next);
     known = without(known, next.memory);
   }

@@ -55,6 +55,24 @@ napi_value limit_device(napi_env env, const Call & call) {
     return promise;
 }
 
+napi_value held(napi_env env, const Call & call) {
+    napi_value promise;
+    auto ids = to_strings(env, call[0]);
+    const Promise settled(env, promise);
+    Environment::of(env).io.post([ids = std::move(ids), settled](bool cancelled) {
+        if (cancelled) {
+            return;
+        }
+        try { // a driver may throw
+            const auto gpus = find_gpu_devices(ids);
+            settled.resolve([list = held_memory(gpus ? *gpus : std::vector<Device>())](napi_env e) { return make(e, list); });
+        } catch (const std::exception & e) {
+            settled.reject(Error{ErrorCode::internal, std::string("reading what is held of the devices failed: ") + e.what()});
+        }
+    });
+    return promise;
+}
+
 napi_value inspect(napi_env env, const Call & call) {
     napi_value promise;
     auto path = to_string(env, call[0]);
@@ -234,6 +252,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "buildInfo", make_function(env, "buildInfo", guarded<build_info>));
     set(env, exports, "limitDevice", make_function(env, "limitDevice", guarded<limit_device>));
     set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
+    set(env, exports, "heldMemory", make_function(env, "heldMemory", guarded<held>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "dryRun", make_function(env, "dryRun", guarded<dry_run>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));

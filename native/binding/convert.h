@@ -34,6 +34,7 @@ napi_value make(napi_env env, const Stats & stats);
 napi_value make(napi_env env, const CacheStats & stats);
 napi_value make(napi_env env, const std::optional<ExpertStats> & stats); // undefined for none
 napi_value make(napi_env env, const std::vector<Event> & events);
+napi_value make(napi_env env, const std::vector<HeldMemory> & held);
 napi_value make(napi_env env, const Placement & placement);
 napi_value make(napi_env env, const DryRun & run);
 napi_value make_build_info(napi_env env);

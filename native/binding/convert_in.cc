@@ -83,6 +83,9 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
         const Reader override{env, element(env, in["overrides"], i)};
         options.model.overrides.push_back({override.string("pattern"), override.string("device"), override.boolean("required")});
     }
+    options.model.allow_refused_weights = in.boolean("allowRefusedWeights");
+    options.context.allow_refused_operations = in.boolean("allowRefusedOperations");
+    options.model.fingerprint = in.string("fingerprint");
     options.model.mmap = in.boolean("mmap");
     options.model.kernels = in.string("kernels");
     options.model.packs = {in.string("packFolder"), static_cast<uint64_t>(in.integer<int64_t>("packBytes")), in.boolean("packVerify")};

@@ -174,6 +174,17 @@ napi_value make(napi_env env, const ModelInfo & info) {
     return out;
 }
 
+napi_value make(napi_env env, const std::vector<HeldMemory> & held) {
+    return make_list(env, held, [&](const HeldMemory & memory) {
+        napi_value item = make_object(env);
+        set(env, item, "device", memory.device);
+        set(env, item, "source", memory.source);
+        set(env, item, "bytes", number(memory.bytes));
+        set(env, item, "fileBytes", number(memory.file_bytes));
+        return item;
+    });
+}
+
 napi_value make(napi_env env, const Placement & placement) {
     napi_value out = make_object(env);
     set(env, out, "devices", make_list(env, placement.devices, [&](const DevicePlacement & place) {
@@ -195,6 +206,17 @@ napi_value make(napi_env env, const Placement & placement) {
             set(env, item, "bytes", number(place.bytes));
             return item;
         }));
+    set(env, out, "refused", make_list(env, placement.refused, [&](const RefusedOperation & refused) {
+            napi_value item = make_object(env);
+            set(env, item, "operation", refused.operation);
+            set(env, item, "device", refused.device);
+            set(env, item, "types", refused.types);
+            set(env, item, "weight", refused.weight);
+            set(env, item, "layer", static_cast<double>(refused.layer));
+            set(env, item, "count", static_cast<double>(refused.count));
+            return item;
+        }));
+    set(env, out, "taken", make(env, placement.taken));
     set(env, out, "gpuLayers", static_cast<double>(placement.gpu_layers));
     set(env, out, "layers", static_cast<double>(placement.layers));
     set(env, out, "threads", static_cast<double>(placement.threads));

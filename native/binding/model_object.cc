@@ -32,7 +32,8 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     Holder self(new ModelObject(environment, std::move(engine)));
     napi_value object = make_object(env);
     set(env, object, "info", make(env, self->engine_->model->info()));
-    set(env, object, "placement", make(env, self->engine_->context->placement()));
+    set(env, object, "fingerprint", self->engine_->context->fingerprint());
+    set(env, object, "placement", make(env, self->engine_->placement()));
 
     const auto method = [&](const char * name, napi_callback callback) { set(env, object, name, make_function(env, name, callback)); };
     method("stats", guarded<stats>);
@@ -64,7 +65,11 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
         ModelObject & model = **holder;
         model.environment_.remove_model(&model);
         if (model.engine_) {
-            model.environment_.teardown.post([engine = std::shared_ptr<Engine>(std::move(model.engine_))](bool) { engine->stop(); });
+            model.environment_.teardown.post([engine = std::shared_ptr<Engine>(std::move(model.engine_))](bool) mutable {
+                engine->stop();
+                const MemoryChange change;
+                engine.reset();
+            });
         }
         delete holder;
     }, nullptr, nullptr);
@@ -263,7 +268,11 @@ napi_value ModelObject::dispose(napi_env env, const Call & call) {
             environment.remove_model(model.get());
             std::shared_ptr<Engine> engine = std::move(model->engine_);
             environment.teardown.post([engine = std::move(engine), settled](bool) mutable {
-                engine.reset();
+                {
+                    const MemoryChange change;
+                    engine.reset();
+                    return_freed_memory();
+                }
                 settled.resolve(nullptr);
             });
         });

@@ -75,6 +75,7 @@ class Context {
     std::optional<ExpertStats> expert_stats() const;
     /// Any thread.
     Placement placement() const;
+    const std::string & fingerprint() const { return options_.fingerprint; }
     uint32_t context_size() const { return context_; }
     uint32_t sequences() const { return options_.sequences; }
     uint32_t kv_tokens() const { return options_.kv_tokens; }
@@ -94,7 +95,9 @@ class Context {
     Result<bool> check_options();
     Result<bool> check_kv_types() const;
     Result<bool> make_experts();
+    Result<bool> check_cells() const;
     Result<bool> make_context();
+    Result<bool> check_operations();
     Result<bool> make_cache();
     void place();
 
@@ -161,6 +164,7 @@ class Context {
     std::unique_ptr<llama_context, Free> ctx_;
     std::unique_ptr<ChatTemplate> template_; // text thread
     std::vector<DevicePlacement> devices_;
+    std::vector<RefusedOperation> refused_;
 
     // Shared between threads, under mutex_.
     std::mutex mutex_;

@@ -54,7 +54,7 @@ Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, c
 
 Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOptions & options) {
     Context context(std::move(model), options);
-    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context}) {
+    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::check_operations}) {
         if (auto ok = (context.*step)(); !ok) {
             return ok.error();
         }
@@ -66,7 +66,7 @@ Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOp
 Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
 
 Result<bool> Context::init() {
-    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::make_cache}) {
+    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::check_operations, &Context::make_cache}) {
         if (auto ok = (this->*step)(); !ok) {
             return ok.error();
         }
@@ -103,7 +103,8 @@ Result<bool> Context::check_options() {
     const bool costly = needs_checkpoints(*model_);
     const uint32_t spare = options_.spare >= 0 ? static_cast<uint32_t>(options_.spare) : costly ? options_.sequences : most;
     options_.spare = static_cast<int32_t>(std::min(spare, most - options_.sequences));
-    return check_kv_types();
+    auto taken = check_kv_types();
+    return taken ? check_cells() : taken;
 }
 
 // As llama.cpp and ggml would refuse them, some by ending the process.
@@ -155,6 +156,38 @@ Result<bool> Context::make_experts() {
     return true;
 }
 
+// What a device cannot address as one buffer it cannot keep cells in either: ggml would end the process.
+Result<bool> Context::check_cells() const {
+    const llama_model * model = model_->handle();
+    const auto & sizes = model->hparams;
+    const uint64_t ids = sequence_ids() + KvCache::own_ids;
+    const auto padded = [](uint64_t cells) { return (cells + 255) / 256 * 256; };
+    const uint64_t cells = padded(options_.kv_tokens);
+    const uint64_t window = std::min(cells, padded(sizes.n_swa * ids + 512));
+    const std::unique_ptr<ggml_context, decltype(&ggml_free)> tensors(ggml_init({(4 * sizes.n_layer() + 1) * ggml_tensor_overhead(), nullptr, true}), ggml_free);
+    for (uint32_t layer = 0; layer < sizes.n_layer(); ++layer) {
+        ggml_backend_dev_t device = model->dev_layer(static_cast<int>(layer));
+        if (!device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+            continue;
+        }
+        const bool state = sizes.is_recr(layer);
+        const auto rows = static_cast<int64_t>(state ? ids : sizes.is_swa(layer) ? window : cells);
+        for (const bool first : {true, false}) {
+            const ggml_type type = state ? GGML_TYPE_F32 : first ? options_.kv_k : options_.kv_v;
+            const uint32_t width = state ? (first ? sizes.n_embd_r() : sizes.n_embd_s()) : first ? sizes.n_embd_k_gqa(layer) : sizes.n_embd_v_gqa(layer);
+            const ggml_tensor * all = ggml_new_tensor_2d(tensors.get(), type, std::max<int64_t>(width, 1), rows);
+            if (width > 0 && !ggml_backend_dev_supports_op(device, all)) {
+                return Error{ErrorCode::model_unsupported,
+                             std::string(ggml_backend_dev_description(device)) + " cannot compute with " + std::to_string(ggml_nbytes(all)) + " bytes at once, which layer " +
+                                 std::to_string(layer) + " of a KV cache of " + std::to_string(options_.kv_tokens) + " cells and " + std::to_string(ids) +
+                                 " sequence ids would be; take a shorter context, fewer sequences or a KV type of fewer bits",
+                             {{"device", device_id_of(ggml_backend_dev_buffer_type(device))}, {"kvTokens", static_cast<double>(options_.kv_tokens)}}};
+            }
+        }
+    }
+    return true;
+}
+
 Result<bool> Context::make_context() {
     const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, std::max(options_.kv_tokens, options_.sequences))); // a row for each
     llama_context_params params = llama_context_default_params();
@@ -196,6 +229,24 @@ Result<bool> Context::make_context() {
     batch_.allocate(ubatch);
     governor_ = ThreadGovernor(model_->on_gpu() ? 1 : options_.threads);
     return true;
+}
+
+// The scheduler gives the CPU what a device refuses, without a word.
+Result<bool> Context::check_operations() {
+    if (!model_->on_gpu()) {
+        return true;
+    }
+    refused_ = refused_operations(ctx_.get(), model_->refused_weights());
+    if (refused_.empty() || options_.allow_refused_operations) {
+        return true;
+    }
+    std::string list;
+    for (const RefusedOperation & refused : refused_) {
+        list += (list.empty() ? "" : ", ") + refused.operation + " (" + refused.types + ", " + std::to_string(refused.count) + " in a graph, from layer " + std::to_string(refused.layer) + " on)";
+    }
+    return Error{ErrorCode::model_unsupported,
+                 "device '" + refused_.front().device + "' refuses " + list + ", so the CPU would compute that; ask for the CPU, other settings, or set allowFallback",
+                 {{"device", refused_.front().device}, {"operations", list}}};
 }
 
 Result<bool> Context::make_cache() {
@@ -247,6 +298,7 @@ Placement Context::placement() const {
     Placement all;
     all.devices = devices_;
     all.weights = model_->weights();
+    all.refused = refused_;
     all.packed = model_->packed();
     all.gpu_layers = model_->gpu_layers();
     all.layers = model_->info().layers;

@@ -17,6 +17,7 @@ struct ContextOptions {
     int32_t threads = 0;      // 0: default_threads()
     ggml_type kv_k = GGML_TYPE_F16;
     ggml_type kv_v = GGML_TYPE_F16;
+    bool allow_refused_operations = false; // the CPU computes what a device refuses
     std::string fingerprint;           // of the model; state of another one is refused
     uint64_t ram_bytes = 0;            // for state of sessions without cells
     uint64_t disk_bytes = 0;           // likewise, in files

@@ -14,10 +14,33 @@ Result<std::shared_ptr<Model>> load_model(const ModelOptions & options, const st
     return model;
 }
 
+/// Before anything is taken: whether the file is the model that it was.
+Result<bool> check_identity(const ModelOptions & options) {
+    if (options.fingerprint.empty()) {
+        return true;
+    }
+    const auto identity = fingerprint(options.path);
+    if (!identity) {
+        return identity.error();
+    }
+    if (to_text(*identity) == options.fingerprint) {
+        return true;
+    }
+    return Error{ErrorCode::state_mismatch, options.path + " is another model than when it was loaded first; load it as a model of its own",
+                 {{"setting", std::string("model")}, {"found", to_text(*identity)}, {"expected", options.fingerprint}, {"path", options.path}}};
+}
+
 } // namespace
 
 Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, const std::function<void(float)> & progress,
                                              const std::atomic<bool> & cancel) {
+    if (auto ok = check_identity(options.model); !ok) {
+        return ok.error();
+    }
+    const MemoryChange change;
+    const auto devices = find_gpu_devices(options.model.devices); // what is wrong with them, loading tells
+    const std::vector<Device> gpus = devices ? *devices : std::vector<Device>();
+    const auto before = held_memory(gpus);
     auto model = load_model(options.model, progress, cancel);
     if (!model) {
         return model.error();
@@ -35,10 +58,12 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions & options, cons
     if (cancel) {
         return Error{ErrorCode::aborted, "loading was aborted"};
     }
-    return std::unique_ptr<Engine>(new Engine(std::move(*model), std::move(*context), options.context));
+    auto taken = change.alone() ? growth(before, held_memory(gpus)) : std::vector<HeldMemory>();
+    return std::unique_ptr<Engine>(new Engine(std::move(*model), std::move(*context), options.context, std::move(taken)));
 }
 
 Result<DryRun> Engine::dry_run(const EngineOptions & options, const std::atomic<bool> & cancel) {
+    const MemoryChange change;
     ModelOptions dry = options.model;
     dry.dry = true;
     const auto model = load_model(dry, {}, cancel);
@@ -53,6 +78,12 @@ Result<DryRun> Engine::dry_run(const EngineOptions & options, const std::atomic<
         return placement.error();
     }
     return DryRun{(*model)->info(), std::move(*placement)};
+}
+
+Placement Engine::placement() const {
+    Placement all = context->placement();
+    all.taken = taken_;
+    return all;
 }
 
 void Engine::stop() {

@@ -33,13 +33,18 @@ class Engine {
     /// Aborts everything, joins all threads. Afterwards only destruction is left to do. Idempotent, blocks.
     void stop();
 
+    /// Any thread.
+    Placement placement() const;
+
     const std::shared_ptr<Model> model;
     const std::unique_ptr<Context> context;
     SideContext side;
 
   private:
-    Engine(std::shared_ptr<Model> model_, std::unique_ptr<Context> context_, const ContextOptions & options)
-        : model(std::move(model_)), context(std::move(context_)), side(model, context->threads(), options.kv_k, options.kv_v) {}
+    Engine(std::shared_ptr<Model> model_, std::unique_ptr<Context> context_, const ContextOptions & options, std::vector<HeldMemory> taken)
+        : model(std::move(model_)), context(std::move(context_)), side(model, context->threads(), options.kv_k, options.kv_v), taken_(std::move(taken)) {}
+
+    const std::vector<HeldMemory> taken_;
 };
 
 } // namespace ternion

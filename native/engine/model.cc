@@ -111,7 +111,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     if (!options.vocab_only) {
         const int32_t all = llama_model_n_layer(model->handle()) + 1;
         model->gpu_layers_ = devices->empty() ? 0 : (options.gpu_layers < 0 ? all : std::min(options.gpu_layers, all));
-        if (auto ok = model->check_placement(*devices, *overrides); !ok) {
+        if (auto ok = model->check_placement(*devices, *overrides, options.allow_refused_weights); !ok) {
             return ok.error();
         }
         model->weights_ = devices->empty() ? model->packed().places : weight_places(model->handle());
@@ -121,8 +121,8 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
 }
 
 // Upstream puts a tensor that its device cannot compute with on the CPU without a word. Layers that were asked for on
-// a device must be there.
-Result<bool> Model::check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides) const {
+// a device must be there, unless the caller said otherwise.
+Result<bool> Model::check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides, bool allow_refused) {
     if (auto ok = overrides.check(handle()); !ok) {
         return ok.error();
     }
@@ -138,9 +138,13 @@ Result<bool> Model::check_placement(const std::vector<Device> & devices, const T
         }
         const TensorOverride * override = overrides.find(name);
         if (is_cpu_memory(ggml_backend_buffer_get_type(tensor->buffer)) && !(override && override->device == "cpu")) {
+            if (allow_refused) {
+                refused_weights_.insert(name);
+                continue;
+            }
             return Error{ErrorCode::model_unsupported,
                          "device '" + devices.front().id + "' cannot compute with " + ggml_type_name(tensor->type) +
-                             " (tensor " + name + "), so the model would run on the CPU; ask for the CPU or fewer layers",
+                             " (tensor " + name + "), so the model would run on the CPU; ask for the CPU or fewer layers, or set allowFallback",
                          {{"device", devices.front().id}, {"tensor", name}, {"type", std::string(ggml_type_name(tensor->type))}}};
         }
     }

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,10 +23,12 @@ struct ModelOptions {
     int32_t gpu_layers = -1;          // -1: all, output layer included
     std::vector<TensorOverride> overrides; // on the CPU alone nothing can go elsewhere
     bool as_in_file = false;               // no layouts of the CPU's own beside a GPU: an expert cache copies experts as they are
+    std::string fingerprint; // that the file has to have; empty: any
     bool mmap = true;
     std::string kernels;     // of the CPU, by name; empty: the fastest; "upstream" and "float32" as KernelChoice has them
     int32_t threads = 0;     // that will compute, which the choice of how weights are held depends on; 0: default_threads()
     PackCache packs;         // of weights that are packed for kernels of ours
+    bool allow_refused_weights = false; // of a type that the device does not compute with: the CPU has them, and computes
     bool vocab_only = false; // no weights: tokenize and detokenize alone work
     bool dry = false;        // no memory either: where everything would go. On one thread until the model is gone, see PackedLoad
 };
@@ -62,6 +65,8 @@ class Model {
     int32_t gpu_layers() const { return gpu_layers_; }
     const PackedFacts & packed() const { return packed_load_.facts(); }
     const std::vector<WeightPlace> & weights() const { return weights_; }
+    /// By name: of layers on a GPU, in the CPU's memory because the GPU does not compute with their type.
+    const std::set<std::string> & refused_weights() const { return refused_weights_; }
     bool on_gpu() const { return gpu_layers_ > 0; }
 
     /// Rejects text that is longer than llama.cpp can count (2 GiB).
@@ -80,11 +85,12 @@ class Model {
 
     Model() = default;
     void read_info(const std::string & path);
-    Result<bool> check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides) const;
+    Result<bool> check_placement(const std::vector<Device> & devices, const TensorOverrides & overrides, bool allow_refused);
 
     std::unique_ptr<llama_model, Free> handle_;
     PackedLoad packed_load_;
     std::vector<WeightPlace> weights_;
+    std::set<std::string> refused_weights_;
     ModelInfo info_;
     int32_t gpu_layers_ = 0;
 };

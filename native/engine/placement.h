@@ -1,7 +1,9 @@
 // Where a model's bytes are, or would be: by device and by what they are for.
 #pragma once
 
+#include "held_memory.h"
 #include "packed_load.h"
+#include "refused_operations.h"
 
 #include "ggml.h"
 #include "llama.h"
@@ -32,6 +34,8 @@ struct Placement {
     int32_t gpu_layers = 0, layers = 0;
     int32_t threads = 0;
     uint32_t context = 0, sequences = 0, kv_tokens = 0, sequence_ids = 0;
+    std::vector<RefusedOperation> refused; // that the CPU computes in a device's place
+    std::vector<HeldMemory> taken;         // what the system says the load took; of a dry run, and where it cannot be told, nothing
     bool checkpoints = false; // what the model goes back to: see ContextOptions::checkpoint_bytes
 };
 

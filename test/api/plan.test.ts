@@ -175,7 +175,7 @@ describe('loading as planned', () => {
     const wrong: [string, Partial<Record<keyof Plan, unknown>>][] = [
       ['threads', { threads: 1e9 }], ['threads', { threads: -3 }], ['devices', { devices: undefined }], ['devices', { devices: 'cpu' }], ['context', { context: NaN }], ['kv', { kv: null }],
       ['gpuLayers', { gpuLayers: 'most' }], ['experts', { experts: {} }], ['memory[0]', { memory: [null] }], ['memory', { memory: [] }], ['model', { model: undefined }],
-      ['ramBytes', { ramBytes: 1e300 }], ['spareSequences', { spareSequences: 1e9 }], ['fits', { fits: 'yes' }], ['shortages', { fits: false, shortages: undefined }],
+      ['ramBytes', { ramBytes: 1e300 }], ['spareSequences', { spareSequences: 1e9 }], ['fits', { fits: 'yes' }], ['allowFallback', { allowFallback: 'weights' }], ['memory[0].kvBytes', { memory: [{ ...found.memory[0], kvBytes: -1 }] }], ['shortages', { fits: false, shortages: undefined }],
     ];
     for (const [argument, change] of wrong) {
       expect(() => loadModel(dense, { plan: { ...found, ...change } as never }), argument).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG', details: { argument: `options.plan.${argument}` } }) as Error);
@@ -185,6 +185,7 @@ describe('loading as planned', () => {
   test('what a plan decides is not said beside it', async () => {
     const found = await plan(dense, cpu);
     expect(() => loadModel(dense, { plan: found, context: 512 })).toThrow(/options.context is given with options.plan/);
+    expect(() => loadModel(dense, { plan: found, allowFallback: true })).toThrow(/options.allowFallback is given with options.plan/);
     expect(() => loadModel(dense, { plan: { ...found, version: 2 } as never })).toThrow(/options.plan.version must be 1/);
     expect(() => loadModel(dense, { plan: found, cache: { ramBytes: 1 } })).toThrow(/options.cache.ramBytes is given with options.plan/);
   });
@@ -227,6 +228,7 @@ describe('bad input', () => {
     }
     expect((await plan(moe, { ...cpu, experts: { overrides: { 'blk\\.(\\d+)\\.ffn_(up|down)_exps': 'cpu' } } })).fits).toBe(true);
     await expect(plan(moe, { ...cpu, experts: { overrides: { nothing_like_it: 'cpu' } } })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
+    expect(() => plan(dense, { allowFallback: 'weights' as never })).toThrow(/allowFallback must be true, false or 'operations'/);
     expect(() => plan(7 as never)).toThrow(/plan: path/);
     const text = join(folder, 'text.gguf');
     writeFileSync(text, 'no model');

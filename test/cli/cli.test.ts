@@ -1,4 +1,7 @@
 import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 interface Ended {
@@ -56,10 +59,16 @@ describe('ternion', () => {
     const model = 'models/tern-5m-tq2_0.gguf';
     const drawn = await run(['plan', model, '--device', 'cpu', '--context', '1024']);
     expect(drawn.code).toBe(0);
-    expect(drawn.out).toMatch(/^Tern 5M: llama, .*\ncontext 1024 · 1 sequence · KV cache f16 .*\n\ncpu +\[█.*\] .* free, .* in all\n +█ weights 2.7 MiB {2}▓ KV cache 5.0 MiB/);
-    expect(drawn.out).toMatch(/\nfits\n {2}on the CPU, as was asked for\n$/);
+    expect(drawn.out).toMatch(/^Tern 5M: llama, .*\ncontext 1024 · 1 sequence · KV cache f16 .*\n\ncpu +\[█.*\] .* free, .* in all\n +█ weights 2\.\d MiB {2}▓ KV cache 5.0 MiB/);
+    expect(drawn.out).toMatch(/\nfits\n {2}on the CPU, as was asked for\n( {2}loading it took [\d.]+ s last time\n)?$/);
     const json = await run(['plan', model, '--min-context', '300', '--max-context', '1000', '--kv', 'auto', '--json']);
     expect(JSON.parse(json.out)).toMatchObject({ version: 1, fits: true, context: 1000, kv: { k: 'f16', v: 'f16' } });
+    const folder = mkdtempSync(join(tmpdir(), 'ternion-cli-plan-'));
+    const picture = join(folder, 'plan.svg');
+    expect((await run(['plan', model, '--device', 'cpu', '--svg', picture])).code).toBe(0);
+    expect(readFileSync(picture, 'utf8')).toMatch(/^<svg [^>]*>[^]*Tern 5M[^]*<\/svg>\n$/);
+    expect((await run(['plan', model, '--device', 'cpu', '--svg', join(folder, 'absent', 'plan.svg')])).code).toBe(1);
+    rmSync(folder, { recursive: true });
     const short = await run(['plan', model, '--reserve', '99999999']);
     expect(short).toMatchObject({ code: 1, out: expect.stringContaining('does not fit') as string });
     for (const args of [['plan'], ['plan', model, '--context', '5', '--min-context', '4'], ['plan', model, '--kv', 'f8']]) expect((await run(args)).code, args.join(' ')).toBe(2);

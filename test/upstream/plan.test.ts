@@ -16,7 +16,7 @@ function expectSame(model: Model, planned: Plan): void {
     expect(Math.abs(part.computeBytes - computeBytes)).toBeLessThanOrEqual(64);
   }
 }
-const partsOf = ({ device, weightBytes, kvBytes, stateBytes, computeBytes }: Plan['memory'][number]) => ({ device, weightBytes, kvBytes, stateBytes, computeBytes });
+const partsOf = ({ device, weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes }: Plan['memory'][number]) => ({ device, weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes });
 
 describe.skipIf(gpu === undefined)('plans for a GPU', () => {
   const files = ['tern-5m-tq2_0', 'tern-5m-f16', 'tern-moe-6m-tq2_0', 'tern-moe-6m-f16', 'tern-hybrid-random'];
