@@ -10,7 +10,7 @@ import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
 
 /** What decides where bytes go; the part of `loadModel`'s options that a plan has too. */
-export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'kv' | 'mmap' | 'packCache'>;
+export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'ubatch' | 'flashAttention' | 'kv' | 'mmap' | 'packCache'>;
 
 /** `gpus`: the ids that were chosen; `known`: the devices here, the CPU among them; `context`: in tokens, 0 = the trained one. */
 export function nativeLoadOptions(path: string, options: Settings, gpus: readonly string[], known: readonly NativeDevice[], context: number): NativeLoadOptions {
@@ -28,6 +28,8 @@ export function nativeLoadOptions(path: string, options: Settings, gpus: readonl
     spareSequences: options.spareSequences ?? -1,
     ...cacheBudgets(options.cache, host, known.filter((device) => gpus.includes(device.id))),
     threads: options.threads ?? 0,
+    ubatch: options.ubatch ?? 0,
+    flashAttention: typeof options.flashAttention !== 'boolean' ? 'auto' : options.flashAttention ? 'yes' : 'no',
     kvK: typeof kv === 'string' ? kv : kv.k,
     kvV: typeof kv === 'string' ? kv : kv.v,
     mmap: options.mmap ?? true,

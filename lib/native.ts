@@ -76,6 +76,9 @@ export interface NativeLoadOptions {
   readonly checkpointBytes: number;
   /** CPU threads, 0 = one per physical core. */
   readonly threads: number;
+  /** Tokens of one step, 0 = 512. */
+  readonly ubatch: number;
+  readonly flashAttention: 'auto' | 'yes' | 'no';
   readonly kvK: string;
   readonly kvV: string;
   readonly mmap: boolean;
@@ -136,6 +139,10 @@ export interface NativePlacement {
   readonly kvTokens: number;
   /** Sessions that can be resident at once: `sequences` and the spare ones. */
   readonly sequenceIds: number;
+  /** Tokens of one physical batch. */
+  readonly ubatch: number;
+  /** Attention is one operation. */
+  readonly flashAttention: boolean;
   /** The model goes back to checkpoints: it has recurrent layers, or ones that see a window. */
   readonly checkpoints: boolean;
 }
@@ -180,6 +187,8 @@ export interface Addon extends NativeMeasuring {
   load(options: NativeLoadOptions, onProgress: ((fraction: number) => void) | null): NativeTask<NativeModel>;
   /** What {@link load} would take, laid out by llama.cpp itself without taking it. Rejects as load does, out of memory excepted. */
   dryRun(options: NativeLoadOptions, onProgress: null): NativeTask<NativeDryRun>;
+  /** 32 hexadecimal digits of a model's header, sizes and samples of its weights: which model it is. Rejects with ERR_MODEL_NOT_FOUND or ERR_MODEL_INVALID. */
+  fingerprint(path: string): Promise<string>;
   /** Reads a GGUF header: metadata and tensor table, never weights. Rejects with ERR_MODEL_INVALID. */
   inspect(path: string): Promise<NativeInspection>;
   /** Minimum level 0 debug … 3 error, 4 nothing. Lines arrive on the JavaScript thread, coalesced. */

@@ -15,6 +15,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
   --cpu-experts N|all   a mixture's experts of the first N layers in the CPU's memory (default: as few as have to be)
   --context N           tokens of the longest conversation; --min-context N and --max-context N: as long as fits between them
   --sequences N         decoded at once            --kv TYPE|auto
+  --ubatch N            tokens of one physical batch (512)      --flash-attention auto|on|off
   --threads N           --split: allow a split between GPU and CPU where neither has room for all
   --reserve N           MiB of the CPU's memory to leave alone (512)      --device-reserve N   of a GPU's (256)
   --json                the plan as an object`,

@@ -7,11 +7,11 @@ import { bag, bytes, intFrom, optional, read } from '../options.js';
 import { check, refuse } from '../validate.js';
 import type { ContextRange, PlanRequest, ReserveOptions } from './request.js';
 
-const { devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers, experts, context, kv } = loadShape;
+const { devices, sequences, kvTokens, spareSequences, cache, threads, ubatch, flashAttention, packCache, signal, gpuLayers, experts, context, kv } = loadShape;
 const range = bag<ContextRange>({ min: intFrom(1), max: optional(intFrom(1)) }, "'trained', an integer of at least 1, or { min, max }");
 
 const request = bag<PlanRequest>({
-  devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers,
+  devices, sequences, kvTokens, spareSequences, cache, threads, ubatch, flashAttention, packCache, signal, gpuLayers,
   context: z.union([context, range], { error: "'trained', an integer of at least 1, or { min, max }, in tokens" }),
   experts: z.union([experts, z.literal('auto')], { error: "'auto', 'gpu', 'cpu', { cpuLayers } or { overrides }" }),
   kv: z.union([kv, z.literal('auto')], { error: "'auto', a type of KV cache, or { k, v } of them" }),

@@ -232,7 +232,7 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     experts: where.experts,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
+    kv, ubatch: placement.ubatch, flashAttention: placement.flashAttention, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
     memory: trial.memory, shortages: trial.shortages, weights: placement.weights, reasons,
   };
 }

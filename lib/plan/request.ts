@@ -20,7 +20,7 @@ export interface ReserveOptions {
 }
 
 /** Request of {@link plan}: the options of `loadModel` that decide where bytes go, each of which may be left open. */
-export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'packCache' | 'signal'> {
+export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'ubatch' | 'flashAttention' | 'packCache' | 'signal'> {
   /** Layers on the GPU. Default `'all'`: a model that was split is slower than the fastest device alone, see `allowSplit`. */
   readonly gpuLayers?: LoadOptions['gpuLayers'];
   /** Tokens of the longest conversation; a range is maximised. Default as in `loadModel`. */
@@ -47,4 +47,8 @@ export interface PlanSettings {
   readonly sequences: number;
   readonly kvTokens: number;
   readonly kv: { readonly k: string; readonly v: string };
+  /** Tokens of one physical batch. */
+  readonly ubatch: number;
+  /** Attention is one operation. */
+  readonly flashAttention: boolean;
 }

@@ -31,6 +31,8 @@ struct Placement {
     int32_t gpu_layers = 0, layers = 0;
     int32_t threads = 0;
     uint32_t context = 0, sequences = 0, kv_tokens = 0, sequence_ids = 0;
+    uint32_t ubatch = 0;
+    bool fused_attention = false;
     bool checkpoints = false; // what the model goes back to: see ContextOptions::checkpoint_bytes
 };
 
