@@ -1,6 +1,10 @@
 /** ternion: GGUF language models inside a Node or Electron process. */
 export { buildInfo } from './addon.js';
 export type { CacheOptions, CacheState } from './cache.js';
+export { findMaxContext } from './ceiling/ceiling.js';
+export type { CeilingBounds, CeilingRequest, ContextCeiling } from './ceiling/ceiling.js';
+export type { CeilingFigures } from './ceiling/child.js';
+export type { CeilingProbe } from './ceiling/stored.js';
 export { devices } from './devices.js';
 export type { Device, Devices, DevicesOptions } from './devices.js';
 export { TernionError, errorCodes, isTernionError } from './errors.js';
@@ -26,6 +30,7 @@ export type { PlanSet, PlanSetEntry } from './plan/set.js';
 export type { Plan, Reason } from './plan/plan.js';
 export type { PlannedMemory, Shortage } from './plan/memory.js';
 export type { ContextRange, PlanRequest, PlanSettings, ReserveOptions } from './plan/request.js';
+export type { ProbeOutcome, ProbeEnd } from './probe/run.js';
 export type { Prime, PrimeOptions } from './prime.js';
 export { samplingDefaults } from './sampling.js';
 export type { Dry, Mirostat, SamplerName, Sampling, Xtc } from './sampling.js';

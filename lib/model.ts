@@ -106,7 +106,7 @@ export class Model implements AsyncDisposable {
     const tokens = await commonPrefix(read.messages('model.prime', messages), (some) => this.#tokensOf(some, reasoning !== 'off'));
     const session = new Session(this.#host, { pinned: true });
     try {
-      await session.prefill(tokens, signal);
+      await session.continueTokens(tokens, { maxTokens: 0, signal });
     } catch (failure) {
       await session.dispose();
       throw failure;

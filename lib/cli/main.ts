@@ -5,6 +5,7 @@
 import { isTernionError } from '../errors.js';
 import { onLog } from '../log.js';
 import { bench } from './bench.js';
+import { ceiling } from './ceiling.js';
 import { chat } from './chat.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
@@ -23,7 +24,7 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, ceiling };
 
 const usage = `ternion COMMAND [options]
 
@@ -31,6 +32,7 @@ const usage = `ternion COMMAND [options]
   chat                a conversation
   devices             what a model can run on
   plan MODEL          where a model would go, and whether it fits
+  ceiling MODEL       the longest context that works here, found by trying it
   inspect FILE        metadata, tensors and sizes of a GGUF file
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids

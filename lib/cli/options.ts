@@ -55,6 +55,12 @@ export function number(values: Values, name: string): number | undefined {
   return value;
 }
 
+/** An option in MiB as bytes. */
+export function mebibytes(values: Values, name: string): number | undefined {
+  const n = number(values, name);
+  return n === undefined ? undefined : n * 2 ** 20;
+}
+
 /** `--cpu-experts N|all`. */
 function cpuExperts(values: Values): LoadOptions['experts'] {
   if (values['cpu-experts'] === 'all') return 'cpu';

@@ -2,9 +2,7 @@
 import { drawPlan } from '../plan/draw.js';
 import { plan as makePlan } from '../plan/plan.js';
 import type { PlanRequest } from '../plan/request.js';
-import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
-
-const mebibyte = 2 ** 20;
+import { common, loadOptions, loading, mebibytes, number, parse, UsageError } from './options.js';
 
 export const plan = {
   help: `ternion plan MODEL [options]
@@ -29,14 +27,13 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
     const [min, max] = [number(values, 'min-context'), number(values, 'max-context')];
     if (values['context'] !== undefined && (min ?? max) !== undefined) throw new UsageError('--context is given with --min-context or --max-context; leave one out');
     const { kv, context, ...load } = loadOptions(values);
-    const bytes = (name: string) => { const n = number(values, name); return n === undefined ? undefined : n * mebibyte; };
     const request: PlanRequest = {
       ...load,
       context: (min ?? max) === undefined ? context : { min: min ?? 1, max },
       kv: values['kv'] === 'auto' ? 'auto' : kv,
       sequences: number(values, 'sequences'),
       allowSplit: values['split'] === true,
-      reserve: { hostBytes: bytes('reserve'), deviceBytes: bytes('device-reserve') },
+      reserve: { hostBytes: mebibytes(values, 'reserve'), deviceBytes: mebibytes(values, 'device-reserve') },
       signal,
     };
     const found = await makePlan(path, request);

@@ -19,7 +19,7 @@ import { shortageText } from './plan.js';
  */
 export async function followPlan(path: string, plan: Plan, options: Pick<LoadOptions, 'mmap' | 'packCache' | 'cache' | 'signal'>, known: readonly NativeDevice[]): Promise<NativeLoadOptions> {
   const refuse = (message: string, details: Record<string, unknown>) => new TernionError('ERR_PLAN_DOES_NOT_FIT', `loadModel: ${message}`, { details });
-  if (!plan.fits) throw refuse(`the plan does not fit: ${plan.shortages.map(shortageText).join('; ')}`, { shortages: plan.shortages });
+  if (!plan.fits) throw refuse(`the plan does not fit: ${plan.shortages.map(shortageText).join('; ') || plan.reasons.at(-1)?.message}`, { shortages: plan.shortages });
   for (const { device, description } of plan.memory) {
     const here = known.find(({ id }) => id === device);
     if (here === undefined) throw refuse(`the plan puts a part on ${device} (${description}), which is not here`, { device });
