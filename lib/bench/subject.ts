@@ -36,7 +36,7 @@ export class Subject {
   /** `context`: tokens of each of `sequences` sessions. */
   static async open(
     path: string,
-    options: SubjectOptions & { context: number; sequences: number; texts: Map<string, string>; signal?: AbortSignal | undefined },
+    options: SubjectOptions & Pick<LoadOptions, 'experts' | 'ubatch' | 'flashAttention' | 'packCache'> & { context: number; sequences: number; texts: Map<string, string>; signal?: AbortSignal | undefined },
   ): Promise<Subject> {
     const { texts, signal, ...load } = options;
     const model = await loadModel(path, { ...load, signal });
@@ -130,9 +130,10 @@ export class Subject {
     return session.complete(text, { temperature: 0, ignoreEos: true, maxTokens, signal: this.#signal });
   }
 
-  // Nothing that a prompt begins with may still be cached.
+  // Nothing that a prompt begins with may still be cached. One token is asked for: on lavapipe the step after one of a single token without
+  // logits crashes.
   async #forget(): Promise<void> {
-    await this.#complete(this.#first, this.#begin, 0);
+    await this.#complete(this.#first, this.#begin, 1);
   }
 
   #check(kind: string, tokens: number, { text, usage }: Result): void {
