@@ -130,10 +130,9 @@ export class Subject {
     return session.complete(text, { temperature: 0, ignoreEos: true, maxTokens, signal: this.#signal });
   }
 
-  // Nothing that a prompt begins with may still be cached. One token is asked for: on lavapipe the step after one of a single token without
-  // logits crashes.
+  // Nothing that a prompt begins with may still be cached.
   async #forget(): Promise<void> {
-    await this.#complete(this.#first, this.#begin, 1);
+    await this.#complete(this.#first, this.#begin, 0);
   }
 
   #check(kind: string, tokens: number, { text, usage }: Result): void {
