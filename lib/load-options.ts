@@ -16,6 +16,8 @@ import { check, refuse } from './validate.js';
 const kvExpected = `one of ${kvTypes.map((type) => `'${type}'`).join(', ')}, or { k, v } of them`;
 const kvType = oneOf(kvTypes);
 const mostLayers = 1000;
+const largestUbatch = 16_384;
+const flashAttention = z.union([z.boolean(), z.literal('auto')], { error: "'auto', true or false" });
 const overrides = z
   .record(nonEmpty, nonEmpty, { error: 'an object of patterns and device ids' })
   .check(
@@ -28,7 +30,7 @@ const experts = z.union([oneOf(['gpu', 'cpu']), bag<{ cpuLayers: number }>({ cpu
   error: "'gpu', 'cpu', { cpuLayers } or { overrides }",
 }) as z.ZodMiniType<Experts>;
 /** What a plan decides is not said beside it. */
-const decided = ['devices', 'gpuLayers', 'experts', 'expertCache', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'kv', 'allowFallback'] as const;
+const decided = ['devices', 'gpuLayers', 'experts', 'expertCache', 'context', 'sequences', 'kvTokens', 'spareSequences', 'threads', 'ubatch', 'flashAttention', 'kv', 'allowFallback'] as const;
 /** Of `loadModel`'s options, which a plan's request has too. */
 export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   devices: optional(
@@ -55,6 +57,8 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
     bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(nonEmpty), checkpointBytes: optional(bytes) }),
   ),
   threads: optional(intFrom(1, 512)),
+  ubatch: optional(intFrom(1, largestUbatch)),
+  flashAttention: optional(flashAttention),
   kv: optional(z.union([kvType, z.strictObject({ k: kvType, v: kvType })], { error: kvExpected })),
   allowFallback: optional(z.union([z.boolean(), z.literal('operations')], { error: "true, false or 'operations'" })),
   keepAlive: optional(intFrom(0)),
@@ -76,6 +80,7 @@ const planned = z.looseObject(
     gpuLayers: z.union([z.literal('all'), intFrom(0)], made),
     experts,
     context: intFrom(1), sequences: intFrom(1, 254), kvTokens: intFrom(1), spareSequences: intFrom(0, 253), threads: intFrom(1, 512),
+    ubatch: intFrom(1, largestUbatch), flashAttention: boolean,
     kv: z.strictObject({ k: kvType, v: kvType }, { error: kvExpected }),
     ramBytes: bytes, checkpointBytes: bytes, expertCacheBytes: bytes,
     allowFallback: z.union([z.boolean(), z.literal('operations')], made),

@@ -49,6 +49,16 @@ export interface LoadOptions {
   readonly cache?: CacheOptions | undefined;
   /** CPU threads. Default: one per physical core that the process may use. */
   readonly threads?: number | undefined;
+  /**
+   * Tokens of one physical batch, which a step computes at most: a larger one may prefill faster, takes more memory (`computeBytes`) and
+   * lets a cancel wait longer. At least `sequences`. Default 512. There is no logical batch beside it.
+   */
+  readonly ubatch?: number | undefined;
+  /**
+   * Attention as one operation instead of several. `'auto'`: where the devices can; true refuses those that cannot
+   * (ERR_MODEL_UNSUPPORTED); false takes no quantised values in the KV cache. Default `'auto'`.
+   */
+  readonly flashAttention?: 'auto' | boolean | undefined;
   /** Type of the KV cache, or of its keys and values. Default `'f16'`. */
   readonly kv?: KvType | { readonly k: KvType; readonly v: KvType } | undefined;
   /**

@@ -60,7 +60,7 @@ export class Model implements AsyncDisposable {
       arrived: (again, ms) => {
         this.#arrived(again);
         trace('load', () => ({ path, devices, ms, placement: this.#placement }));
-        for (const [session, tokens] of this.#primes) session.prefill(tokens, undefined).catch((failure: unknown) => warn(`${path}: a primed prefix could not be filled again: ${fromNative(failure).message}`));
+        for (const [session, tokens] of this.#primes) session.continueTokens(tokens, { maxTokens: 0 }).catch((failure: unknown) => warn(`${path}: a primed prefix could not be filled again: ${fromNative(failure).message}`));
       },
       leaving: (leaving) => this.#leaving(leaving),
       left: (unloaded) => trace('unload', () => ({ path, ...unloaded })),
@@ -103,7 +103,7 @@ export class Model implements AsyncDisposable {
     const tokens = await this.#residence.run(signal, () => commonPrefix(checked, (some) => this.#tokensOf(some, reasoning !== 'off')));
     const session = new Session(this.#host, { pinned: true });
     try {
-      await session.prefill(tokens, signal);
+      await session.continueTokens(tokens, { maxTokens: 0, signal });
     } catch (failure) {
       await session.dispose();
       throw failure;

@@ -10,7 +10,7 @@ import type { NativeDevice, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
 
 /** What decides where bytes go; the part of `loadModel`'s options that a plan has too. */
-export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'expertCache' | 'countExperts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'kv' | 'mmap' | 'packCache' | 'allowFallback'>;
+export type Settings = Pick<LoadOptions, 'gpuLayers' | 'experts' | 'expertCache' | 'countExperts' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'ubatch' | 'flashAttention' | 'kv' | 'mmap' | 'packCache' | 'allowFallback'>;
 
 /** `gpus`: the ids that were chosen; `known`: the devices here, the CPU among them; `context`: in tokens, 0 = the trained one. */
 export function nativeLoadOptions(path: string, options: Settings, gpus: readonly string[], known: readonly NativeDevice[], context: number): NativeLoadOptions {
@@ -30,6 +30,8 @@ export function nativeLoadOptions(path: string, options: Settings, gpus: readonl
     expertCacheBytes: options.expertCache?.deviceBytes ?? 0,
     countExperts: options.countExperts ?? false,
     threads: options.threads ?? 0,
+    ubatch: options.ubatch ?? 0,
+    flashAttention: typeof options.flashAttention !== 'boolean' ? 'auto' : options.flashAttention ? 'yes' : 'no',
     kvK: typeof kv === 'string' ? kv : kv.k,
     kvV: typeof kv === 'string' ? kv : kv.v,
     allowRefusedWeights: options.allowFallback === true,

@@ -83,6 +83,9 @@ export interface NativeLoadOptions {
   readonly countExperts: boolean;
   /** CPU threads, 0 = one per physical core. */
   readonly threads: number;
+  /** Tokens of one step, 0 = 512. */
+  readonly ubatch: number;
+  readonly flashAttention: 'auto' | 'yes' | 'no';
   readonly kvK: string;
   readonly kvV: string;
   /** What a device does not compute with or refuses is the CPU's, instead of an error. */
@@ -167,6 +170,10 @@ export interface NativePlacement {
   readonly kvTokens: number;
   /** Sessions that can be resident at once: `sequences` and the spare ones. */
   readonly sequenceIds: number;
+  /** Tokens of one physical batch. */
+  readonly ubatch: number;
+  /** Attention is one operation. */
+  readonly flashAttention: boolean;
   /** The model goes back to checkpoints: it has recurrent layers, or ones that see a window. */
   readonly checkpoints: boolean;
 }
@@ -226,6 +233,8 @@ export interface Addon extends NativeMeasuring {
   dryRun(options: NativeLoadOptions, onProgress: null): NativeTask<NativeDryRun>;
   /** What this process holds now of the CPU's memory and of these GPUs, where the system tells. */
   heldMemory(devices: readonly string[]): Promise<readonly NativeHeld[]>;
+  /** 32 hexadecimal digits of a model's header, sizes and samples of its weights: which model it is. Rejects with ERR_MODEL_NOT_FOUND or ERR_MODEL_INVALID. */
+  fingerprint(path: string): Promise<string>;
   /** Reads a GGUF header: metadata and tensor table, never weights. Rejects with ERR_MODEL_INVALID. */
   inspect(path: string): Promise<NativeInspection>;
   /** Minimum level 0 debug … 3 error, 4 nothing. Lines arrive on the JavaScript thread, coalesced. */

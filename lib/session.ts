@@ -183,9 +183,9 @@ export class Session implements AsyncDisposable {
     return this.#options.pinned === true ? Infinity : this.#place.used;
   }
 
-  /** @internal Fills cells with tokens and nothing else. */
-  async prefill(tokens: Int32Array, signal: AbortSignal | undefined): Promise<void> {
-    await this.#start('session.complete', { maxTokens: 0, signal }, { tokens }, () => {});
+  /** @internal Continues tokens as they are; with `maxTokens` 0 it fills cells and nothing else. */
+  continueTokens(tokens: Int32Array, options: GenerateOptions): Generation {
+    return this.#start('session.complete', options, { tokens }, () => {});
   }
 
   /** Ends a running generation, gives the cells back. Idempotent. */

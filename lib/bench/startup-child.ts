@@ -1,7 +1,7 @@
 /**
  * The process that {@link startup} measures. Prints a line at the first token, and one with its figures at the end.
  */
-import { readFileSync } from 'node:fs';
+import { peakResidentBytes as peak } from '../probe/memory.js';
 import type { StartupJob } from './startup.js';
 
 const { path, context, tokens, ...load } = JSON.parse(process.argv[2] as string) as StartupJob;
@@ -26,11 +26,3 @@ for await (const chunk of session.complete(await beginning(model), { temperature
 const peakResidentBytes = peak();
 await model.dispose();
 process.stdout.write(`${JSON.stringify({ importMs, loadMs, peakResidentBytes })}\n`);
-
-function peak(): number {
-  try {
-    return Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
-  } catch {
-    return process.resourceUsage().maxRSS * 1024;
-  }
-}

@@ -36,7 +36,7 @@ export class Subject {
   /** `context`: tokens of each of `sequences` sessions. */
   static async open(
     path: string,
-    options: SubjectOptions & { context: number; sequences: number; texts: Map<string, string>; signal?: AbortSignal | undefined },
+    options: SubjectOptions & Pick<LoadOptions, 'experts' | 'ubatch' | 'flashAttention' | 'packCache'> & { context: number; sequences: number; texts: Map<string, string>; signal?: AbortSignal | undefined },
   ): Promise<Subject> {
     const { texts, signal, ...load } = options;
     const model = await loadModel(path, { ...load, signal });

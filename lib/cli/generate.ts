@@ -12,6 +12,7 @@ Without a prompt it tells a story, by the model that comes with ternion.
   -m, --model FILE      GGUF file (default: the embedded model)
   --device ID           where to run; may be given several times (default: first GPU, else cpu)
   --gpu-layers N   --cpu-experts N|all   --context N   --threads N   --kv TYPE
+  --ubatch N   --flash-attention auto|on|off
   --max-tokens N   --temperature X   --top-k N   --top-p X   --min-p X   --repeat-penalty X   --seed N
   --stop TEXT           may be given several times
   --ignore-eos

@@ -5,6 +5,7 @@
 import { isTernionError } from '../errors.js';
 import { onLog } from '../log.js';
 import { bench } from './bench.js';
+import { ceiling } from './ceiling.js';
 import { chat } from './chat.js';
 import { experts } from './experts.js';
 import { devices, tokenize } from './facts.js';
@@ -18,13 +19,14 @@ import { plan } from './plan.js';
 import { compare, perplexity } from './quality.js';
 import { quantize } from './quantize.js';
 import { synth } from './synth.js';
+import { tune } from './tune.js';
 
 interface Command {
   readonly help: string;
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, experts };
+const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, experts, ceiling, tune };
 
 const usage = `ternion COMMAND [options]
 
@@ -33,6 +35,8 @@ const usage = `ternion COMMAND [options]
   devices             what a model can run on
   plan MODEL          where a model would go, and whether it fits
   experts MODEL       which experts of a mixture a text is routed to
+  ceiling MODEL       the longest context that works here, found by trying it
+  tune MODEL          the fastest settings here, found by measuring
   inspect FILE        metadata, tensors and sizes of a GGUF file
   lint FILE           what is wrong with a GGUF file
   tokenize TEXT       token ids

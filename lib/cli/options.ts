@@ -21,6 +21,8 @@ export const loading = {
   'cpu-experts': { type: 'string' },
   context: { type: 'string' },
   threads: { type: 'string' },
+  ubatch: { type: 'string' },
+  'flash-attention': { type: 'string' },
   kv: { type: 'string' },
 } as const satisfies Options;
 
@@ -53,11 +55,25 @@ export function number(values: Values, name: string): number | undefined {
   return value;
 }
 
+/** An option in MiB as bytes. */
+export function mebibytes(values: Values, name: string): number | undefined {
+  const n = number(values, name);
+  return n === undefined ? undefined : n * 2 ** 20;
+}
+
 /** `--cpu-experts N|all`. */
 function cpuExperts(values: Values): LoadOptions['experts'] {
   if (values['cpu-experts'] === 'all') return 'cpu';
   const cpuLayers = number(values, 'cpu-experts');
   return cpuLayers === undefined ? undefined : { cpuLayers };
+}
+
+/** `--flash-attention auto|on|off`. */
+function flashAttention(values: Values): LoadOptions['flashAttention'] {
+  const text = values['flash-attention'];
+  if (text === undefined || text === 'auto') return text;
+  if (text !== 'on' && text !== 'off') throw new UsageError(`--flash-attention takes auto, on or off; found '${String(text)}'`);
+  return text === 'on';
 }
 
 export function loadOptions(values: Values): LoadOptions {
@@ -67,6 +83,8 @@ export function loadOptions(values: Values): LoadOptions {
     experts: cpuExperts(values),
     context: number(values, 'context'),
     threads: number(values, 'threads'),
+    ubatch: number(values, 'ubatch'),
+    flashAttention: flashAttention(values),
     kv: values['kv'] as LoadOptions['kv'],
   };
 }

@@ -4,10 +4,8 @@ import { drawPlan } from '../plan/draw.js';
 import { pictureOf } from '../plan/picture.js';
 import { plan as makePlan } from '../plan/plan.js';
 import type { PlanRequest } from '../plan/request.js';
-import { common, loadOptions, loading, number, parse, UsageError } from './options.js';
+import { common, loadOptions, loading, mebibytes, number, parse, UsageError } from './options.js';
 import type { Values } from './options.js';
-
-const mebibyte = 2 ** 20;
 
 export const plan = {
   help: `ternion plan MODEL [options]
@@ -19,6 +17,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
   --expert-cache N|auto  MiB of a GPU's memory for experts in recent use, of those in the CPU's
   --context N           tokens of the longest conversation; --min-context N and --max-context N: as long as fits between them
   --sequences N         decoded at once            --kv TYPE|auto
+  --ubatch N            tokens of one physical batch (512)      --flash-attention auto|on|off
   --threads N           --split: allow a split between GPU and CPU where neither has room for all
   --reserve N           MiB of the CPU's memory to leave alone (512)      --device-reserve N   of a GPU's (256)
   --allow-fallback      let the CPU compute what a named GPU cannot
@@ -33,7 +32,6 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
     const [min, max] = [number(values, 'min-context'), number(values, 'max-context')];
     if (values['context'] !== undefined && (min ?? max) !== undefined) throw new UsageError('--context is given with --min-context or --max-context; leave one out');
     const { kv, context, ...load } = loadOptions(values);
-    const bytes = (name: string) => { const n = number(values, name); return n === undefined ? undefined : n * mebibyte; };
     const request: PlanRequest = {
       ...load,
       context: (min ?? max) === undefined ? context : { min: min ?? 1, max },
@@ -42,7 +40,7 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
       sequences: number(values, 'sequences'),
       allowSplit: values['split'] === true,
       allowFallback: values['allow-fallback'] === true ? true : undefined,
-      reserve: { hostBytes: bytes('reserve'), deviceBytes: bytes('device-reserve') },
+      reserve: { hostBytes: mebibytes(values, 'reserve'), deviceBytes: mebibytes(values, 'device-reserve') },
       signal,
     };
     const found = await makePlan(path, request);
@@ -55,6 +53,6 @@ Where a model would go, and whether it fits, without loading it. Exit code 1 if 
 /** `--expert-cache N|auto`. */
 function expertCache(values: Values): PlanRequest['expertCache'] {
   if (values['expert-cache'] === 'auto') return 'auto';
-  const mebibytes = number(values, 'expert-cache');
-  return mebibytes === undefined ? undefined : { deviceBytes: mebibytes * mebibyte };
+  const deviceBytes = mebibytes(values, 'expert-cache');
+  return deviceBytes === undefined ? undefined : { deviceBytes };
 }

@@ -33,10 +33,10 @@ function bar(memory: PlannedMemory): string {
 }
 
 export function drawPlan(plan: Plan): string {
-  const { model, kv, context, sequences, threads } = plan;
+  const { model, kv, context, sequences, threads, ubatch } = plan;
   const lines = [
     `${model.name}: ${model.architecture}, ${model.quantization}, ${bytesText(model.fileBytes)}`,
-    `context ${context} · ${sequences} sequence${sequences === 1 ? '' : 's'} · KV cache ${kv.k === kv.v ? kv.k : `${kv.k}/${kv.v}`} · ${threads} threads · on ${plan.devices.join(', ')}`,
+    `context ${context} · ${sequences} sequence${sequences === 1 ? '' : 's'} · KV cache ${kv.k === kv.v ? kv.k : `${kv.k}/${kv.v}`} · ubatch ${ubatch} · ${threads} threads · on ${plan.devices.join(', ')}`,
     '',
   ];
   for (const memory of plan.memory) {

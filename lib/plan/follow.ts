@@ -19,14 +19,14 @@ import { shortageText } from './plan.js';
  */
 export async function followPlan(path: string, plan: Plan, options: Pick<LoadOptions, 'mmap' | 'packCache' | 'cache' | 'countExperts' | 'signal'>, known: readonly NativeDevice[]): Promise<NativeLoadOptions> {
   const refuse = (message: string, details: Record<string, unknown>) => new TernionError('ERR_PLAN_DOES_NOT_FIT', `loadModel: ${message}`, { details });
-  if (!plan.fits) throw refuse(`the plan does not fit: ${plan.shortages.map(shortageText).join('; ')}`, { shortages: plan.shortages });
+  if (!plan.fits) throw refuse(`the plan does not fit: ${plan.shortages.map(shortageText).join('; ') || plan.reasons.at(-1)?.message}`, { shortages: plan.shortages });
   for (const { device, description } of plan.memory) {
     const here = known.find(({ id }) => id === device);
     if (here === undefined) throw refuse(`the plan puts a part on ${device} (${description}), which is not here`, { device });
     if (describe(here) !== description) throw refuse(`the plan was made for another machine: ${device} was ${description} and is ${describe(here)}`, { device });
   }
   const settings = {
-    allowFallback: plan.allowFallback, gpuLayers: plan.gpuLayers, experts: plan.experts, expertCache: { deviceBytes: plan.expertCacheBytes }, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads,
+    allowFallback: plan.allowFallback, gpuLayers: plan.gpuLayers, experts: plan.experts, expertCache: { deviceBytes: plan.expertCacheBytes }, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads, ubatch: plan.ubatch, flashAttention: plan.flashAttention,
     kv: plan.kv as { readonly k: KvType; readonly v: KvType }, mmap: options.mmap, packCache: options.packCache, countExperts: options.countExperts,
     cache: { ...options.cache, ramBytes: plan.ramBytes, checkpointBytes: plan.checkpointBytes },
   };

@@ -7,16 +7,17 @@ import { bag, bytes, intFrom, optional, read } from '../options.js';
 import { check, refuse } from '../validate.js';
 import type { ContextRange, PlanRequest, ReserveOptions } from './request.js';
 
-const { allowFallback, devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers, experts, expertCache, context, kv } = loadShape;
+/** With what only a plan can choose. */
+export const experts = optional(z.union([loadShape.experts, z.literal('auto')], { error: "'auto', 'gpu', 'cpu', { cpuLayers } or { overrides }" }));
+export const reserve = optional(bag<ReserveOptions>({ hostBytes: optional(bytes), deviceBytes: optional(bytes) }));
+const { devices, sequences, kvTokens, spareSequences, cache, threads, ubatch, flashAttention, packCache, signal, gpuLayers, expertCache, allowFallback, context, kv } = loadShape;
 const range = bag<ContextRange>({ min: intFrom(1), max: optional(intFrom(1)) }, "'trained', an integer of at least 1, or { min, max }");
 
 const request = bag<PlanRequest>({
-  allowFallback, devices, sequences, kvTokens, spareSequences, cache, threads, packCache, signal, gpuLayers,
+  devices, sequences, kvTokens, spareSequences, cache, threads, ubatch, flashAttention, packCache, signal, gpuLayers, experts, reserve, allowFallback,
   context: z.union([context, range], { error: "'trained', an integer of at least 1, or { min, max }, in tokens" }),
-  experts: z.union([experts, z.literal('auto')], { error: "'auto', 'gpu', 'cpu', { cpuLayers } or { overrides }" }),
   expertCache: z.union([expertCache, z.literal('auto')], { error: "'auto' or { deviceBytes }" }),
   kv: z.union([kv, z.literal('auto')], { error: "'auto', a type of KV cache, or { k, v } of them" }),
-  reserve: optional(bag<ReserveOptions>({ hostBytes: optional(bytes), deviceBytes: optional(bytes) })),
   allowSplit: optional(z.boolean({ error: 'true or false' })),
 });
 

@@ -2,6 +2,7 @@
  * Where a model would go, before it is loaded.
  */
 import { addon } from '../addon.js';
+import { storedLimits } from '../ceiling/stored.js';
 import { defaultDevices, needsGpu } from '../devices.js';
 import { fromNative, isTernionError } from '../errors.js';
 import type { KvType } from '../kv.js';
@@ -11,9 +12,9 @@ import type { NativeDevice, NativeDryRun } from '../native.js';
 import { readPlanRequest } from './options.js';
 import { bytesText } from './draw.js';
 import { expertsApart, fixedCacheBytes, withExpertCache } from './experts-apart.js';
-import type { PlannedMemory, Shortage } from './memory.js';
+import type { PlannedMemory, Reserve, Shortage } from './memory.js';
 import type { PlanRequest, PlanSettings } from './request.js';
-import { Search, contextStep } from './search.js';
+import { Search, contextStep, works } from './search.js';
 import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
@@ -82,9 +83,8 @@ export async function withLoadTime(plan: Plan): Promise<Plan> {
 }
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
-export async function planFor(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
-  const reserve = { hostBytes: request.reserve?.hostBytes ?? 512 * mebibyte, deviceBytes: request.reserve?.deviceBytes ?? 256 * mebibyte };
-  const search = new Search(path, request, known, reserve);
+export async function planFor(path: string, request: PlanRequest, known: readonly NativeDevice[], useProbes = true): Promise<Plan> {
+  const search = new Search(path, request, known, reserveOf(request), useProbes ? storedLimits(path, request, known) : undefined);
   const range = await contexts(path, request);
   const kinds = kvKinds(request.kv);
   const reasons: Reason[] = [];
@@ -94,10 +94,10 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
     try {
       const trial = await fittest(search, where, kinds, range);
       found.push(trial);
-      if (trial.shortages.length === 0) return finish(path, request, search.allowFallback, await withExpertCache(search, trial, request, known, reasons), range, reasons);
+      if (works(trial)) return finish(path, request, search.allowFallback, await withExpertCache(search, trial, request, known, reasons), range, reasons);
       const apart = (request.experts ?? 'auto') === 'auto' ? await expertsApart(search, trial, kinds, range, request, known, reasons) : undefined;
       if (apart !== undefined) return finish(path, request, search.allowFallback, apart, range, reasons);
-      reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ')}` });
+      reasons.push({ code: 'device', message: `not on ${whereText(where)}: ${trial.shortages.map(shortageText).join('; ') || limitText(trial)}` });
     } catch (failure) {
       if (request.devices !== undefined || !unsupported(failure)) throw failure;
       last = failure;
@@ -111,6 +111,9 @@ export async function planFor(path: string, request: PlanRequest, known: readonl
   reasons.push(await whatWouldFit(search, nearest, kinds));
   return finish(path, request, search.allowFallback, nearest, range, reasons);
 }
+
+/** @internal */
+export const reserveOf = ({ reserve }: PlanRequest): Reserve => ({ hostBytes: reserve?.hostBytes ?? 512 * mebibyte, deviceBytes: reserve?.deviceBytes ?? 256 * mebibyte });
 
 /** What `work` finds; `instead` where the model does not take what was tried, which nobody asked for. */
 async function orUnsupported(work: Promise<Trial>, instead: Trial | undefined): Promise<Trial> {
@@ -166,8 +169,8 @@ async function fittest(search: Search, where: Where, kinds: readonly KvPair[], {
   let best: Trial | undefined;
   for (const kv of kinds) {
     const trial = await orUnsupported(search.longest(where, kv, min, max), best);
-    if (trial.shortages.length === 0 && trial.context >= max) return trial;
-    if (best === undefined || (trial.shortages.length === 0 && (best.shortages.length > 0 || trial.context > best.context))) best = trial;
+    if (works(trial) && trial.context >= max) return trial;
+    if (best === undefined || (works(trial) && (!works(best) || trial.context > best.context))) best = trial;
   }
   return best!;
 }
@@ -194,6 +197,7 @@ async function bestSplit(search: Search, found: readonly Trial[], kinds: readonl
 }
 
 async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair[]): Promise<Reason> {
+  if (trial.shortages.length === 0) return { code: 'fit', message: `memory has room, but ${limitText(trial)}; ask for a shorter one, or let findMaxContext look again ({ fresh: true })` };
   const weightsOf = (id: string) => trial.memory.find(({ device }) => device === id)?.weightBytes ?? 0;
   const hopeless = trial.shortages.some(({ device, availableBytes }) => weightsOf(device) > availableBytes); // no context is short enough then
   for (const kv of hopeless ? [] : [...kinds, { k: 'q8_0', v: 'q8_0' } as const]) {
@@ -206,11 +210,11 @@ async function whatWouldFit(search: Search, trial: Trial, kinds: readonly KvPair
 
 function finish(path: string, request: PlanRequest, allowFallback: Plan['allowFallback'], trial: Trial, range: Range, before: readonly Reason[]): Plan {
   const { placement, info, where, kv, ramBytes } = trial;
-  const fits = trial.shortages.length === 0;
+  const fits = works(trial);
   const reasons: Reason[] = [...before];
   if (fits) reasons.push({ code: where.gpus.length > 0 && where.gpuLayers !== 'all' ? 'split' : 'device', message: `on ${whereText(where)}${request.devices === undefined ? '' : ', as was asked for'}` });
   if (fits && range.open) {
-    const why = trial.context >= range.max ? 'all that was asked for' : `${range.max} would take more memory than there is, or than a device can address`;
+    const why = trial.context >= range.max ? 'all that was asked for' : trial.limit !== undefined ? limitText(trial) : `${range.max} would take more memory than there is, or than a device can address`;
     reasons.push({ code: 'context', message: `a context of ${trial.context} tokens: ${why}` });
   }
   if (fits && request.kv === 'auto') reasons.push({ code: 'kv', message: kv.k === 'f16' ? 'a KV cache of f16: it fits' : `a KV cache of ${kvText(kv)}: of f16 the context would not fit` });
@@ -225,11 +229,12 @@ function finish(path: string, request: PlanRequest, allowFallback: Plan['allowFa
     experts: where.experts, expertCacheBytes: where.expertCacheBytes,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, allowFallback, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
+    kv, allowFallback, ubatch: placement.ubatch, flashAttention: placement.flashAttention, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
     memory: trial.memory, shortages: trial.shortages, weights: placement.weights, refused: placement.refused, reasons,
   };
 }
 
+const limitText = ({ limit }: Trial) => `one of ${limit?.context} was tried here and did not work (${limit?.outcome}: ${limit?.message})`;
 const kvText = ({ k, v }: { k: string; v: string }) => (k === v ? k : `${k} keys and ${v} values`);
 
 function whereText({ gpus, gpuLayers, experts, expertCacheBytes }: Where): string {

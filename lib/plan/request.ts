@@ -20,7 +20,7 @@ export interface ReserveOptions {
 }
 
 /** Request of {@link plan}: the options of `loadModel` that decide where bytes go, each of which may be left open. */
-export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'packCache' | 'allowFallback' | 'signal'> {
+export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' | 'kvTokens' | 'spareSequences' | 'cache' | 'threads' | 'ubatch' | 'flashAttention' | 'packCache' | 'allowFallback' | 'signal'> {
   /** Layers on the GPU. Default `'all'`: a model that was split is slower than the fastest device alone, see `allowSplit`. */
   readonly gpuLayers?: LoadOptions['gpuLayers'];
   /** Tokens of the longest conversation; a range is maximised. Default as in `loadModel`. */
@@ -52,4 +52,8 @@ export interface PlanSettings {
   readonly kvTokens: number;
   readonly kv: { readonly k: string; readonly v: string };
   readonly allowFallback: boolean | 'operations';
+  /** Tokens of one physical batch. */
+  readonly ubatch: number;
+  /** Attention is one operation. */
+  readonly flashAttention: boolean;
 }

@@ -9,6 +9,7 @@ import { defaultFallback } from '../devices.js';
 import { nativeLoadOptions } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { abortable } from '../task.js';
+import type { CeilingProbe } from '../ceiling/stored.js';
 import { plannedMemory, roomForCache, shortages, takenOf } from './memory.js';
 import type { PlannedMemory, Reserve, Shortage } from './memory.js';
 import type { PlanRequest } from './request.js';
@@ -39,10 +40,17 @@ export interface Trial extends NativeDryRun {
   /** Of that, what nobody asked for: it gives way. */
   readonly elasticBytes: number;
   readonly checkpointBytes: number;
+  /** The context was to become longer, but this probe of one did not work. */
+  readonly limit?: CeilingProbe | undefined;
 }
 
 /** A context that is too long: a trial that lacks memory, or one that was refused. */
 type Limit = Pick<Trial, 'context' | 'shortages'>;
+/** The shortest context that was tried with these settings and did not work. */
+export type LimitOf = (where: Where, kv: KvPair, flashAttention: boolean) => Promise<CeilingProbe | undefined>;
+
+/** Memory has room for it, and nobody found that it does not work. */
+export const works = ({ shortages, limit, context }: Trial) => shortages.length === 0 && (limit === undefined || context < limit.context);
 
 /** llama.cpp rounds a context up to this many cells. */
 export const contextStep = 256;
@@ -54,13 +62,15 @@ export class Search {
   readonly #known: readonly NativeDevice[];
   readonly #reserve: Reserve;
   readonly allowFallback: boolean | 'operations';
+  readonly #limitOf: LimitOf | undefined;
 
-  constructor(path: string, request: PlanRequest, known: readonly NativeDevice[], reserve: Reserve) {
+  constructor(path: string, request: PlanRequest, known: readonly NativeDevice[], reserve: Reserve, limitOf?: LimitOf) {
     this.#path = path;
     this.#request = request;
     this.#known = known;
     this.#reserve = reserve;
     this.allowFallback = request.allowFallback ?? defaultFallback(request.devices, process.env['TERNION_DEVICES']);
+    this.#limitOf = limitOf;
   }
 
   /** Rejects as loading would, with ERR_MODEL_UNSUPPORTED where the device does not compute with the weights. */
@@ -93,10 +103,20 @@ export class Search {
     }
   }
 
-  /** The longest context from `min` to `max` that fits there; the one of `min`, which does not fit, if none does. */
+  /** The longest context from `min` to `max` that fits there, and that was not found to fail; the one of `min`, which does not, if none does. */
   async longest(where: Where, kv: KvPair, min: number, max: number): Promise<Trial> {
     const least = await this.run(where, min, kv);
     if (least.shortages.length > 0 || max === min) return least;
+    const limit = await this.#limitOf?.(where, kv, least.placement.flashAttention);
+    if (limit === undefined || limit.context > max) return this.#longestThatFits(least, max);
+    const below = Math.floor((limit.context - 1) / contextStep) * contextStep;
+    if (below <= min) return { ...least, limit };
+    const found = await this.#longestThatFits(least, below);
+    return found.context < below ? found : { ...found, limit };
+  }
+
+  async #longestThatFits(least: Trial, max: number): Promise<Trial> {
+    const { where, kv } = least;
     let fitting = least;
     let failing: Limit | undefined;
     while (failing === undefined) {

@@ -7,6 +7,7 @@
 #include "task.h"
 
 #include "engine/device_bandwidth.h"
+#include "engine/fingerprint.h"
 #include "engine/log.h"
 #include "engine/multiply_peak.h"
 #include "engine/read_bandwidth.h"
@@ -87,6 +88,24 @@ napi_value inspect(napi_env env, const Call & call) {
             return;
         }
         settled.resolve([file = std::move(*file)](napi_env e) { return make(e, file); });
+    });
+    return promise;
+}
+
+napi_value fingerprint_of(napi_env env, const Call & call) {
+    napi_value promise;
+    auto path = to_string(env, call[0]);
+    const Promise settled(env, promise);
+    Environment::of(env).io.post([path = std::move(path), settled](bool cancelled) {
+        if (cancelled) {
+            return;
+        }
+        const auto found = fingerprint(path);
+        if (!found) {
+            settled.reject(found.error());
+            return;
+        }
+        settled.resolve([text = to_text(*found)](napi_env e) { return make(e, text); });
     });
     return promise;
 }
@@ -253,6 +272,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "limitDevice", make_function(env, "limitDevice", guarded<limit_device>));
     set(env, exports, "devices", make_function(env, "devices", guarded<devices>));
     set(env, exports, "heldMemory", make_function(env, "heldMemory", guarded<held>));
+    set(env, exports, "fingerprint", make_function(env, "fingerprint", guarded<fingerprint_of>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "dryRun", make_function(env, "dryRun", guarded<dry_run>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));

@@ -102,6 +102,9 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     options.model.as_in_file = options.context.expert_cache_bytes > 0;
     options.context.threads = in.integer<int32_t>("threads");
     options.model.threads = options.context.threads;
+    options.context.ubatch = in.integer<uint32_t>("ubatch");
+    const std::string attention = in.string("flashAttention");
+    options.context.attention = attention == "yes" ? FusedAttention::yes : attention == "no" ? FusedAttention::no : FusedAttention::where_it_can;
     options.context.kv_k = kv_type(in.string("kvK"));
     options.context.kv_v = kv_type(in.string("kvV"));
     return options;

@@ -236,6 +236,8 @@ napi_value make(napi_env env, const Placement & placement) {
     set(env, out, "sequences", number(placement.sequences));
     set(env, out, "kvTokens", number(placement.kv_tokens));
     set(env, out, "sequenceIds", number(placement.sequence_ids));
+    set(env, out, "ubatch", number(placement.ubatch));
+    set(env, out, "flashAttention", make_bool(env, placement.fused_attention));
     set(env, out, "checkpoints", make_bool(env, placement.checkpoints));
     return out;
 }

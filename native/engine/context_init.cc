@@ -98,6 +98,10 @@ Result<bool> Context::check_options() {
                      "kvTokens is " + std::to_string(cells) + ", but one conversation may have " + std::to_string(context_) +
                          " tokens (context); give it at least as many"};
     }
+    if (options_.ubatch > 0 && options_.ubatch < options_.sequences) {
+        return Error{ErrorCode::invalid_arg, "ubatch is " + std::to_string(options_.ubatch) + ", but each of " + std::to_string(options_.sequences) +
+                                                 " sequences has a token in a step; give it at least as many"};
+    }
     options_.kv_tokens = static_cast<uint32_t>(cells);
     // An id costs nothing by itself, but layers with a window or a state keep as many of those as there are ids.
     const bool costly = needs_checkpoints(*model_);
@@ -131,6 +135,9 @@ Result<bool> Context::check_kv_types() const {
     if (!ggml_is_quantized(options_.kv_v)) {
         return true;
     }
+    if (options_.attention == FusedAttention::no) {
+        return refuse("quantised values need fused attention; take f16 for them, or leave flashAttention to 'auto'");
+    }
     if (model->arch == LLM_ARCH_GROK) {
         return refuse("quantised values need fused attention, which this architecture cannot use; take f16");
     }
@@ -163,7 +170,7 @@ Result<bool> Context::check_cells() const {
     const uint64_t ids = sequence_ids() + KvCache::own_ids;
     const auto padded = [](uint64_t cells) { return (cells + 255) / 256 * 256; };
     const uint64_t cells = padded(options_.kv_tokens);
-    const uint64_t window = std::min(cells, padded(sizes.n_swa * ids + 512));
+    const uint64_t window = std::min(cells, padded(sizes.n_swa * ids + (options_.ubatch > 0 ? options_.ubatch : 512)));
     const std::unique_ptr<ggml_context, decltype(&ggml_free)> tensors(ggml_init({(4 * sizes.n_layer() + 1) * ggml_tensor_overhead(), nullptr, true}), ggml_free);
     for (uint32_t layer = 0; layer < sizes.n_layer(); ++layer) {
         ggml_backend_dev_t device = model->dev_layer(static_cast<int>(layer));
@@ -189,7 +196,9 @@ Result<bool> Context::check_cells() const {
 }
 
 Result<bool> Context::make_context() {
-    const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(512, std::max(options_.kv_tokens, options_.sequences))); // a row for each
+    // A row for each sequence, and none without cells.
+    const int32_t ubatch = static_cast<int32_t>(std::min<uint32_t>(options_.ubatch > 0 ? options_.ubatch : 512, std::max(options_.kv_tokens, options_.sequences)));
+    options_.ubatch = static_cast<uint32_t>(ubatch);
     llama_context_params params = llama_context_default_params();
     params.n_ctx = options_.kv_tokens;
     params.n_batch = static_cast<uint32_t>(ubatch); // never more than one ubatch per call: see design §3
@@ -199,6 +208,7 @@ Result<bool> Context::make_context() {
     params.n_threads = params.n_threads_batch = options_.threads;
     params.type_k = options_.kv_k;
     params.type_v = options_.kv_v;
+    params.flash_attn_type = options_.attention == FusedAttention::no ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
     params.kv_unified = true;
     params.no_perf = true;
     params.swa_full = false;
@@ -225,6 +235,10 @@ Result<bool> Context::make_context() {
                      {{"context", static_cast<double>(context_)},
                       {"sequences", static_cast<double>(options_.sequences)},
                       {"kvTokens", static_cast<double>(options_.kv_tokens)}}};
+    }
+    // Asked whether all of the graph's attention runs where its layers are, llama.cpp said no.
+    if (options_.attention == FusedAttention::yes && !ctx_->get_cparams().flash_attn) {
+        return Error{ErrorCode::model_unsupported, "flashAttention is true, but this model's attention cannot be fused on its devices; leave it to 'auto'"};
     }
     batch_.allocate(ubatch);
     governor_ = ThreadGovernor(model_->on_gpu() ? 1 : options_.threads);
@@ -307,6 +321,8 @@ Placement Context::placement() const {
     all.sequences = options_.sequences;
     all.kv_tokens = options_.kv_tokens;
     all.sequence_ids = sequence_ids();
+    all.ubatch = options_.ubatch;
+    all.fused_attention = ctx_->get_cparams().flash_attn;
     all.checkpoints = needs_checkpoints(*model_);
     return all;
 }

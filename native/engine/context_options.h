@@ -9,12 +9,17 @@
 
 namespace ternion {
 
+/// Whether attention is one operation (flash attention) or several. `yes` refuses a device that has none.
+enum class FusedAttention { where_it_can, yes, no };
+
 struct ContextOptions {
     uint32_t context = 0;     // tokens of the longest conversation; 0: the trained context
     uint32_t sequences = 1;   // decoded at once
     uint32_t kv_tokens = 0;   // cells of the pool, at least `context`; 0: context * sequences
     int32_t spare = -1;       // sequence ids beside, for sessions that wait; -1: as many as cost nothing, else one per sequence
     int32_t threads = 0;      // 0: default_threads()
+    uint32_t ubatch = 0;      // tokens of one step, at least `sequences`; 0: 512. No more than the pool has cells
+    FusedAttention attention = FusedAttention::where_it_can;
     ggml_type kv_k = GGML_TYPE_F16;
     ggml_type kv_v = GGML_TYPE_F16;
     bool allow_refused_operations = false; // the CPU computes what a device refuses

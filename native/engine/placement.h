@@ -36,6 +36,8 @@ struct Placement {
     uint32_t context = 0, sequences = 0, kv_tokens = 0, sequence_ids = 0;
     std::vector<RefusedOperation> refused; // that the CPU computes in a device's place
     std::vector<HeldMemory> taken;         // what the system says the load took; of a dry run, and where it cannot be told, nothing
+    uint32_t ubatch = 0;
+    bool fused_attention = false;
     bool checkpoints = false; // what the model goes back to: see ContextOptions::checkpoint_bytes
 };
 

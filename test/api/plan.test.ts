@@ -36,19 +36,20 @@ describe('what a plan says is what a load takes', () => {
   const settings: Omit<PlanRequest, 'experts' | 'expertCache'>[] = [
     { context: 512 },
     { context: 4096, kv: 'q8_0' },
-    { context: 2048, sequences: 4, kv: { k: 'q8_0', v: 'f16' } },
+    { context: 2048, sequences: 4, kv: { k: 'q8_0', v: 'f16' }, ubatch: 1000, flashAttention: true },
+    { context: 1024, sequences: 3, ubatch: 7, flashAttention: false },
     { context: 32768, kvTokens: 40000, sequences: 4, spareSequences: 3 },
   ];
   const files = { dense, 'dense f16': 'models/tern-5m-f16.gguf', Sherry: 'models/tern-5m-sherry-stq1_0.gguf', mixture: moe, 'mixture f16': 'models/tern-moe-6m-f16.gguf', hybrid, draft: 'models/tern-draft-q8_0.gguf', 'sliding window': window };
   for (const [name, path] of Object.entries(files)) {
     test(`${name}: to the byte, by device, role and layer`, async () => {
-      for (const setting of path === window ? settings.slice(1, 3) : settings) { // a gigabyte, to be laid out anew each time
+      for (const setting of path === window ? settings.slice(1, 4) : settings) { // a gigabyte, to be laid out anew each time
         const planned = await plan(path, { ...cpu, ...setting });
         const model = await loadModel(path, { ...cpu, ...setting, kv: setting.kv as 'f16', context: setting.context as number, packCache: false });
         try {
           expect(planned.memory.map(partsOf)).toEqual(model.placement.devices);
           expect(planned.weights).toEqual(model.placement.weights);
-          expect(planned).toMatchObject({ fits: true, context: model.placement.context, kvTokens: model.placement.kvTokens, threads: model.placement.threads });
+          expect(planned).toMatchObject({ fits: true, context: model.placement.context, kvTokens: model.placement.kvTokens, threads: model.placement.threads, ubatch: model.placement.ubatch, flashAttention: model.placement.flashAttention });
           expect(planned.model).toEqual(model.info);
         } finally {
           await model.dispose();

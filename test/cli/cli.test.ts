@@ -74,6 +74,26 @@ describe('ternion', () => {
     for (const args of [['plan'], ['plan', model, '--context', '5', '--min-context', '4'], ['plan', model, '--kv', 'f8']]) expect((await run(args)).code, args.join(' ')).toBe(2);
   });
 
+  test('ceiling and tune find, draw and speak JSON', async () => {
+    process.env['XDG_CACHE_HOME'] = mkdtempSync(join(tmpdir(), 'ternion-cli-'));
+    try {
+      const model = 'models/tern-5m-f16.gguf';
+      const limits = ['ceiling', model, '--min-context', '256', '--max-context', '600', '--kv', 'q8_0'];
+      const found = await run(limits);
+      expect(found).toMatchObject({ code: 0, err: '' });
+      expect(found.out).toMatch(/^ +600 {2}works: 480 filled at [\d.e+]+ tok\/s, then [\d.e+]+ tok\/s\na context of 600 tokens works: all that was asked for\nplanned 600, trained 2048\n$/);
+      expect(JSON.parse((await run([...limits, '--json'])).out)).toMatchObject({ context: 600, probes: [{ stored: true }], settings: { kv: { k: 'q8_0', v: 'q8_0' } } });
+      expect((await run([...limits, '--fresh', '--timeout', '0.001', '--json'])).code).toBe(1);
+      const tuned = await run(['tune', model, '--ubatch', '64', '--kv', 'none', '--threads', 'none', '--flash-attention', 'none', '--rounds', '2', '--context', '512', '--prompt', '128', '--tokens', '4']);
+      expect(tuned.out).toMatch(/^2 rounds .*\ndefault .*\ndefault, again .*\nubatch 64 .*\n\nfastest decode .*\nfastest prefill .*\nsettings .*\n$/);
+      for (const args of [['ceiling'], ['ceiling', model, '--context', '512'], ['tune'], ['tune', model, '--kv', 'f9'], ['tune', model, '--layers', '--ubatch', '64'], ['ceiling', model, '--timeout', '-1']]) expect((await run(args)).code, args.join(' ')).toBe(2);
+      expect((await run(['tune', model, '--layers'])).err).toMatch(/ERR_DEVICE_NOT_FOUND/);
+    } finally {
+      rmSync(process.env['XDG_CACHE_HOME'], { recursive: true, force: true });
+      delete process.env['XDG_CACHE_HOME'];
+    }
+  });
+
   test('wrong usage is 2, failure is 1, each in one line', async () => {
     for (const [args, expected] of [[['sing'], 2], [['generate', '--wat'], 2], [['generate', '--seed', 'x'], 2], [['inspect', 'none'], 1]] as const) {
       const { code, err } = await run(args);
