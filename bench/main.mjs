@@ -5,6 +5,7 @@
 //                    [--llama-bench PATH] [--compare FILE] [--output FILE]
 //   npm run bench -- sessions …                  see sessions.mjs
 //   npm run bench -- plan …                      see plan.mjs
+//   npm run bench -- experts …                   see experts.mjs
 //
 // Ratios count; bare figures are this machine's, today. Close other work while it runs: it takes about half an hour.
 
@@ -14,6 +15,7 @@ import { parseArgs } from 'node:util';
 
 import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
+import { benchExperts } from './experts.mjs';
 import { benchPlan } from './plan.mjs';
 import { benchSessions } from './sessions.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
@@ -30,7 +32,7 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-const PARTS = { sessions: benchSessions, plan: benchPlan };
+const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts };
 
 await main(async ([part, ...rest]) => (Object.hasOwn(PARTS, part ?? '') ? PARTS[part](rest) : benchModels(part === undefined ? [] : [part, ...rest])));
 

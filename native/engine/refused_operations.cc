@@ -26,6 +26,7 @@ bool computes(const ggml_tensor * node) {
         case GGML_OP_VIEW:
         case GGML_OP_PERMUTE:
         case GGML_OP_TRANSPOSE:
+        case GGML_OP_CUSTOM: // the router of an expert cache, which is the CPU's on purpose
             return false;
         default:
             return !ggml_is_empty(node);
