@@ -12,6 +12,8 @@ import { bytesText } from './draw.js';
 import type { PlannedMemory, Shortage } from './memory.js';
 import type { PlanRequest, PlanSettings } from './request.js';
 import { Search, contextStep } from './search.js';
+import { speedOf } from './speed.js';
+import type { PlannedSpeed } from './speed.js';
 import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
@@ -43,6 +45,10 @@ export interface Plan extends PlanSettings {
   /** The weights by device, role and layer, as they would be held. */
   readonly weights: NativeDryRun['placement']['weights'];
   readonly reasons: readonly Reason[];
+  /** Of the CPU, that the weights would be multiplied with there: `upstream`, or ours, with the ways in which types are held. */
+  readonly kernels?: string | undefined;
+  /** How fast it would be; undefined where that was not measured, see {@link PlanRequest.measure}, and for a plan that does not fit. */
+  readonly speed?: PlannedSpeed | undefined;
 }
 
 const mebibyte = 2 ** 20;
@@ -71,6 +77,13 @@ async function planHere(path: string, request: PlanRequest): Promise<Plan> {
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
 export async function planFor(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
+  const placed = await place(path, request, known);
+  if (!placed.fits) return placed;
+  const speed = await speedOf(placed, request, known);
+  return speed === undefined ? placed : { ...placed, speed };
+}
+
+async function place(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
   const reserve = { hostBytes: request.reserve?.hostBytes ?? 512 * mebibyte, deviceBytes: request.reserve?.deviceBytes ?? 256 * mebibyte };
   const search = new Search(path, request, known, reserve);
   const range = await contexts(path, request);
@@ -234,6 +247,7 @@ function finish(path: string, request: PlanRequest, trial: Trial, range: Range, 
     spareSequences: placement.sequenceIds - placement.sequences,
     kv, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
     memory: trial.memory, shortages: trial.shortages, weights: placement.weights, reasons,
+    kernels: [placement.kernels, ...placement.packed.map(({ type, way }) => `${type} as ${way}`)].join(', '),
   };
 }
 
