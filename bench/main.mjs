@@ -4,6 +4,7 @@
 //   npm run bench -- [--model S] [--model M] [--model embedded] [--tests LIST] [--rounds N] [--no-peers]
 //                    [--llama-bench PATH] [--compare FILE] [--output FILE]
 //   npm run bench -- sessions …                  see sessions.mjs
+//   npm run bench -- predict …                   see predict.mjs
 //
 // Ratios count; bare figures are this machine's, today. Close other work while it runs: it takes about half an hour.
 
@@ -13,6 +14,7 @@ import { parseArgs } from 'node:util';
 
 import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
+import { benchPredictions } from './predict.mjs';
 import { benchSessions } from './sessions.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
 import { verdicts } from './targets.mjs';
@@ -28,7 +30,8 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-await main(async ([part, ...rest]) => (part === 'sessions' ? benchSessions(rest) : benchModels(part === undefined ? [] : [part, ...rest])));
+const PARTS = { sessions: benchSessions, predict: benchPredictions };
+await main(async (args) => (Object.hasOwn(PARTS, args[0] ?? '') ? PARTS[args[0]](args.slice(1)) : benchModels(args)));
 
 async function benchModels(args) {
   const { values } = parseArgs({

@@ -5,21 +5,21 @@ import { addon } from '../addon.js';
 import { defaultDevices, needsGpu } from '../devices.js';
 import { fromNative, isTernionError } from '../errors.js';
 import type { KvType } from '../kv.js';
-import { defaultContext, trainedContext } from '../native-options.js';
+import { defaultContext, trainedContextIn } from '../native-options.js';
 import type { NativeDevice, NativeDryRun } from '../native.js';
 import { readPlanRequest } from './options.js';
 import { bytesText } from './draw.js';
 import type { PlannedMemory, Shortage } from './memory.js';
 import type { PlanRequest, PlanSettings } from './request.js';
 import { Search, contextStep } from './search.js';
-import { speedOf } from './speed.js';
+import { NotMeasured, modelFacts, speedOf } from './speed.js';
 import type { PlannedSpeed } from './speed.js';
 import type { KvPair, Trial, Where } from './search.js';
 
 /** Why a plan is as it is. */
 export interface Reason {
-  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, or `fit` for what is missing and what would fit instead. */
-  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'fit';
+  /** What was decided: `device`, `context`, `kv`, `experts`, `split`, `cache`, `speed`, or `fit` for what is missing and what would fit instead. */
+  readonly code: 'device' | 'context' | 'kv' | 'experts' | 'split' | 'cache' | 'speed' | 'fit';
   /** The decision, its alternative, and what that costs. */
   readonly message: string;
 }
@@ -77,16 +77,33 @@ async function planHere(path: string, request: PlanRequest): Promise<Plan> {
 
 /** @internal With the memory of `known`, which may be another machine's; its ids have to be devices of this one. */
 export async function planFor(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
-  const placed = await place(path, request, known);
-  if (!placed.fits) return placed;
-  const speed = await speedOf(placed, request, known);
-  return speed === undefined ? placed : { ...placed, speed };
+  const header = await readHeader(path);
+  const placed = await place(path, request, known, header?.trained);
+  if (!placed.fits || header === undefined) return placed;
+  try {
+    const speed = await speedOf(placed, header.facts, request, known);
+    return speed === undefined ? placed : { ...placed, speed };
+  } catch (failure) {
+    if (!(failure instanceof NotMeasured)) throw failure;
+    return { ...placed, reasons: [...placed.reasons, { code: 'speed', message: `its speed was not measured: ${failure.message}` }] };
+  }
 }
 
-async function place(path: string, request: PlanRequest, known: readonly NativeDevice[]): Promise<Plan> {
+/** What plans know of a header, read once: it may have a megabyte of words. Undefined where it cannot be read, which loading tells better. */
+async function readHeader(path: string) {
+  try {
+    const header = await addon().inspect(path);
+    return { trained: trainedContextIn(header), facts: modelFacts(header) };
+  } catch (failure) {
+    if (isTernionError(failure)) throw failure;
+    return undefined;
+  }
+}
+
+async function place(path: string, request: PlanRequest, known: readonly NativeDevice[], trained: number | undefined): Promise<Plan> {
   const reserve = { hostBytes: request.reserve?.hostBytes ?? 512 * mebibyte, deviceBytes: request.reserve?.deviceBytes ?? 256 * mebibyte };
   const search = new Search(path, request, known, reserve);
-  const range = await contexts(path, request);
+  const range = contexts(trained, request);
   const kinds = kvKinds(request.kv);
   const reasons: Reason[] = [];
   const found: Trial[] = [];
@@ -131,8 +148,7 @@ interface Range {
   readonly open: boolean;
 }
 
-async function contexts(path: string, { context, kvTokens, sequences }: PlanRequest): Promise<Range> {
-  const trained = await trainedContext(path);
+function contexts(trained: number | undefined, { context, kvTokens, sequences }: PlanRequest): Range {
   if (typeof context === 'object') {
     const pool = kvTokens ?? Math.floor((2 ** 31 - 1) / (sequences ?? 1));
     const max = Math.min(context.max ?? Math.max(trained ?? defaultContext, context.min), Math.max(pool, context.min));

@@ -3,7 +3,9 @@
  */
 import { createHash } from 'node:crypto';
 import { addon, buildInfo } from '../addon.js';
+import { caches } from '../bench/caches.js';
 import { knownBandwidth } from '../devices.js';
+import { fromNative } from '../errors.js';
 import type { KvType } from '../kv.js';
 import { recall, remember } from '../measured.js';
 import type { NativeStepTime } from '../native-measuring.js';
@@ -67,14 +69,19 @@ const format = 1; // raised when steps are measured otherwise
 const prefillTokens = 512;
 const depths = [0, 4096] as const;
 const mostUnrest = 1.25;
+const gpuCacheBytes = 256 * 2 ** 20;
+
+/** Why there is no measurement: no memory for it, or a model that does not generate. */
+export class NotMeasured extends Error {}
 
 /** The plan's speed, from measurements that are kept; `measure` makes those that are missing, `'again'` all. Undefined where there is none. */
-export async function speedOf(plan: Plan, request: PlanRequest, known: readonly NativeDevice[]): Promise<PlannedSpeed | undefined> {
-  const facts = modelFacts(await addon().inspect(plan.path));
+export async function speedOf(plan: Plan, facts: ModelFacts, request: PlanRequest, known: readonly NativeDevice[]): Promise<PlannedSpeed | undefined> {
   const measured = await stepsOf(plan, facts, request, known);
   if (measured !== undefined) return fromSteps(plan, facts, measured);
   const rates = new Map<string, number>();
-  for (const device of known.filter(({ id }) => plan.weights.some((part) => part.device === id))) {
+  const bytes = readBytes(plan, facts, 0);
+  for (const device of known.filter(({ id }) => bytes.has(id))) {
+    if (bytes.get(device.id)! < (device.id === 'cpu' ? 4 * caches().lastLevelBytes : gpuCacheBytes)) return undefined; // a cache may hold them
     const rate = await knownBandwidth(device);
     if (rate === undefined || (device.id === 'cpu' && plan.threads !== addon().kernels().threads)) return undefined;
     rates.set(device.id, rate);
@@ -82,7 +89,7 @@ export async function speedOf(plan: Plan, request: PlanRequest, known: readonly 
   return fromBandwidth(plan, facts, rates);
 }
 
-/** Undefined where they were not measured and shall not be, or where there is no memory to do so. */
+/** Undefined where they were not measured and shall not be; rejects with {@link NotMeasured} as well. */
 export async function stepsOf(plan: Plan, facts: ModelFacts, request: Pick<PlanRequest, 'measure' | 'signal'>, known: readonly NativeDevice[]): Promise<StepMeasurement | undefined> {
   const { measure = false, signal } = request;
   const used = known.filter(({ id }) => id === 'cpu' || plan.devices.includes(id)).map((device) => ({ id: device.id, description: describe(device), capabilities: device.capabilities }));
@@ -95,7 +102,10 @@ export async function stepsOf(plan: Plan, facts: ModelFacts, request: Pick<PlanR
   const settings = { gpuLayers, experts, threads, kv: kv as { readonly k: KvType; readonly v: KvType }, sequences: 1, cache: { ramBytes: 0, checkpointBytes: 0 } };
   const options = nativeLoadOptions(plan.path, settings, plan.devices.filter((id) => id !== 'cpu'), known, plan.context);
   const points = depths.flatMap((depth) => [{ tokens: 1, depth }, { tokens: prefillTokens, depth }]);
-  const { points: times } = await abortable(signal, () => addon().stepTimes(options, points, null));
+  const { points: times } = await abortable(signal, () => addon().stepTimes(options, points, null)).catch((failure: unknown) => {
+    const { code, message } = fromNative(failure);
+    throw code === 'ERR_OUT_OF_MEMORY' || code === 'ERR_INVALID_ARG' ? new NotMeasured(message) : failure;
+  });
   const of = (depth: number, tokens: number) => times.find((time) => time.depth === depth && time.tokens === tokens) as NativeStepTime;
   const steps = depths.map((depth) => ({ depth, decode: of(depth, 1).seconds, prefill: of(depth, prefillTokens).seconds }));
   const disturbed = times.some(({ unrest }) => unrest > mostUnrest);

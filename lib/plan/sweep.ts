@@ -10,7 +10,7 @@ import { planFor } from './plan.js';
 import type { Plan } from './plan.js';
 import type { PlannedMemory } from './memory.js';
 import type { PlanRequest } from './request.js';
-import { fromSteps, modelFacts, stepsOf } from './speed.js';
+import { NotMeasured, fromSteps, modelFacts, stepsOf } from './speed.js';
 import type { PlannedSpeed, StepMeasurement } from './speed.js';
 
 /** The experts of so many layers in the CPU's memory. */
@@ -73,8 +73,13 @@ async function sweep(path: string, request: PlanRequest): Promise<ExpertSweep> {
 /** By number of layers: between the steps with all experts on the GPU and those with all in the CPU's memory. */
 async function speedsOf(plan: Plan, all: number, layers: readonly number[], request: PlanRequest, known: readonly NativeDevice[]): Promise<(cpuLayers: number) => PlannedSpeed | undefined> {
   const facts = modelFacts(await addon().inspect(plan.path));
-  const gpu = await stepsOf({ ...plan, experts: { cpuLayers: 0 } }, facts, request, known);
-  const cpu = await stepsOf({ ...plan, experts: { cpuLayers: all } }, facts, request, known);
+  const measure = (cpuLayers: number) =>
+    stepsOf({ ...plan, experts: { cpuLayers } }, facts, request, known).catch((failure: unknown) => {
+      if (failure instanceof NotMeasured) return undefined;
+      throw failure;
+    });
+  const gpu = await measure(0);
+  const cpu = await measure(all);
   if (gpu === undefined || cpu === undefined) return () => undefined;
   return (cpuLayers) => fromSteps(plan, facts, between(gpu, cpu, layers.filter((layer) => layer < cpuLayers).length / layers.length));
 }

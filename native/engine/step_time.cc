@@ -16,6 +16,7 @@
 #include <ctime>
 #include <functional>
 #include <new>
+#include <numeric>
 #include <optional>
 
 namespace ternion {
@@ -25,11 +26,14 @@ constexpr uint32_t most_tokens = 512; // of a step
 constexpr uint32_t decoded = 64;      // tokens after a depth, at most
 constexpr double enough_seconds = 0.4; // of steps at a point
 constexpr double long_step = 0.6;      // seconds: fewer layers will do
+constexpr size_t least_of_cut = 4;      // steps
+constexpr double first_counts = 2.0;   // seconds: what a first step takes beside is little then
 constexpr uint64_t device_cache = 256 << 20; // more than any GPU's
 
 struct Timed {
-    double seconds; // the first quartile
-    double unrest;  // see StepTime
+    double seconds;
+    double quickest;
+    double unrest; // see StepTime
     uint32_t steps;
 };
 
@@ -37,53 +41,66 @@ struct Timed {
 class Runner {
   public:
     Runner(std::shared_ptr<Model> model, std::unique_ptr<Context> context, std::unique_ptr<Sampler> sampler, const std::atomic<bool> & cancel)
-        : model_(std::move(model)), lease_(context->threads()), context_(std::move(context)), sampler_(std::move(sampler)), cancel_(cancel) {
+        : model_(std::move(model)), lease_(context->threads()), context_(std::move(context)), sampler_(std::move(sampler)), cancel_(cancel),
+          governor_(model_->on_gpu() ? 1 : context_->threads()) {
         batch_.allocate(most_tokens);
         // A context that was laid out dry knows how large its buffers would be, and has none.
         if (!llama_graph_reserve(handle(), std::min(most_tokens, llama_n_ubatch(handle())), 1, 1)) {
             throw std::bad_alloc();
         }
-        llama_set_n_threads(handle(), context_->threads(), context_->threads());
         llama_set_abort_callback(
             handle(), [](void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }, const_cast<std::atomic<bool> *>(&cancel));
     }
 
-    /// Of steps at a point, as many as take `seconds`, one at least; one step before them does not count.
-    Result<Timed> time(const StepPoint & point, double seconds) {
+    /// Of steps at a point, as many as take `seconds`, and `least`; one step before them does not count.
+    Result<Timed> time(const StepPoint & point, double seconds, size_t least = 1) {
         std::vector<double> took;
         double sum = 0.0;
-        std::clock_t begin = 0; // of this process's processor time
+        std::clock_t awake = 0; // processor time of this process
         const uint32_t end = point.depth + std::max(point.tokens, decoded);
-        for (uint32_t position = end; took.size() < 2 || (sum < seconds && took.size() < 4096); position += point.tokens) {
+        for (uint32_t position = end; took.size() < least + 1 || (sum < seconds && took.size() < 4096); position += point.tokens) {
             if (position + point.tokens > end) {
                 if (!rewind(point.depth)) {
-                    return Error{ErrorCode::internal, "a context of " + std::to_string(point.depth) + " tokens cannot be laid out"};
+                    return cannot_rewind(point.depth);
                 }
                 position = point.depth;
+                // A prompt's part follows a step of another shape, so its graph is laid out anew.
+                if (point.tokens > 1) {
+                    if (const auto other = step(1, position); !other) {
+                        return other.error();
+                    }
+                    if (!rewind(point.depth)) {
+                        return cannot_rewind(point.depth);
+                    }
+                }
             }
+            const std::clock_t before = std::clock();
             const auto one = step(point.tokens, position);
             if (!one) {
                 return one.error();
             }
-            if (took.empty()) {
-                begin = std::clock();
-            } else {
+            if (took.empty() && *one > first_counts) {
+                return Timed{*one, *one, 1.0, 1};
+            }
+            if (!took.empty()) {
                 sum += *one;
+                awake += std::clock() - before;
             }
             took.push_back(*one);
         }
         took.erase(took.begin());
         // Threads of ggml's pool wait for each other awake: time that they did not get went to others.
-        const double awake = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC / context_->threads();
-        const double waited = model_->on_gpu() ? 1.0 : sum / std::max(awake, 1e-9);
+        const double computed = static_cast<double>(awake) / CLOCKS_PER_SEC / context_->threads();
+        const double waited = model_->on_gpu() ? 1.0 : sum / std::max(computed, 1e-9);
         std::sort(took.begin(), took.end());
-        // What is slower than others was disturbed: steps do not take less than they need.
-        const double seconds_of_most = took[took.size() / 4];
-        return Timed{seconds_of_most, std::max({1.0, waited, took[took.size() / 2] / seconds_of_most}), static_cast<uint32_t>(took.size())};
+        const size_t most = std::max<size_t>(1, took.size() * 9 / 10); // the slowest were disturbed, or lay anew what changes every 256 tokens
+        const double mean = std::accumulate(took.begin(), took.begin() + static_cast<std::ptrdiff_t>(most), 0.0) / static_cast<double>(most);
+        return Timed{mean, took.front(), std::max({1.0, waited, took[took.size() / 2] / took[took.size() / 4]}), static_cast<uint32_t>(took.size())};
     }
 
   private:
     llama_context * handle() const { return context_->handle(); }
+    static Error cannot_rewind(uint32_t depth) { return Error{ErrorCode::internal, "a context of " + std::to_string(depth) + " tokens cannot be laid out"}; }
 
     /// Makes the memory hold `depth` tokens, without computing them.
     bool rewind(uint32_t depth) {
@@ -122,9 +139,15 @@ class Runner {
         const auto begin = std::chrono::steady_clock::now();
         const ThreadBudget::Turn turn; // no model of this process computes meanwhile
         llama_attach_threadpool(handle(), turn.pool(), turn.pool());
+        const int32_t threads = n == 1 ? governor_.threads() : context_->threads(); // as a loaded model does it
+        llama_set_n_threads(handle(), threads, threads);
         const int32_t status = llama_decode(handle(), batch_.get());
         if (status == 0) {
             llama_synchronize(handle());
+            const auto now = std::chrono::steady_clock::now();
+            if (n == 1) {
+                governor_.record(now - begin, 1, now);
+            }
             TokenLogprobs unused;
             (void) sampler_->sample(handle(), batch_.size() - 1, 0, unused);
         }
@@ -145,6 +168,7 @@ class Runner {
     const std::atomic<bool> & cancel_;
     Batch batch_;
     RandomBits random_{1, "tokens"};
+    ThreadGovernor governor_;
 };
 
 /// The first layers of a model stand for all of it while this lives.
@@ -217,11 +241,11 @@ class Measurement {
         return on(layers, [&](Runner & runner) -> Result<bool> {
             for (const size_t i : points) {
                 StepTime & time = times_[i];
-                const auto timed = runner.time(time.point, enough_seconds);
+                const auto timed = runner.time(time.point, enough_seconds, layers == all_ ? 1 : least_of_cut);
                 if (!timed) {
                     return timed.error();
                 }
-                time.seconds = layers == all_ ? timed->seconds : time.seconds + factor * timed->seconds;
+                time.seconds = layers == all_ ? timed->seconds : time.seconds + factor * timed->quickest; // what disturbed one of them would be multiplied
                 time.unrest = std::max(time.unrest, timed->unrest);
                 time.steps = timed->steps;
                 time.whole_model = layers == all_;

@@ -17,8 +17,8 @@ struct StepPoint {
 
 struct StepTime {
     StepPoint point;
-    double seconds = 0.0;     // the first quartile: what takes longer was disturbed
-    double unrest = 1.0;      // how much longer than that half of the steps took, or than the CPU's threads were let run; 1 on a quiet machine
+    double seconds = 0.0;     // the mean of the faster nine tenths
+    double unrest = 1.0;      // how much longer than a quarter of the steps half of them took, or than the CPU's threads were let run; 1 on a quiet machine
     uint32_t steps = 0;       // that were measured
     bool whole_model = false; // all layers ran; else so many of each kind that the rest is known
 };
