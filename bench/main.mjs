@@ -6,6 +6,7 @@
 //   npm run bench -- sessions …                  see sessions.mjs
 //   npm run bench -- plan …                      see plan.mjs
 //   npm run bench -- experts …                   see experts.mjs
+//   npm run bench -- predict …                   see predict.mjs
 //
 // Ratios count; bare figures are this machine's, today. Close other work while it runs: it takes about half an hour.
 
@@ -17,6 +18,7 @@ import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
 import { benchExperts } from './experts.mjs';
 import { benchPlan } from './plan.mjs';
+import { benchPredictions } from './predict.mjs';
 import { benchSessions } from './sessions.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
 import { verdicts } from './targets.mjs';
@@ -32,7 +34,7 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts };
+const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts, predict: benchPredictions };
 
 await main(async ([part, ...rest]) => (Object.hasOwn(PARTS, part ?? '') ? PARTS[part](rest) : benchModels(part === undefined ? [] : [part, ...rest])));
 

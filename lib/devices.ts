@@ -87,6 +87,9 @@ async function bandwidth(device: NativeDevice, measure: boolean | 'again', signa
   }
 }
 
+/** What {@link DevicesOptions.measure} found for a device; undefined if it was not measured. */
+export const knownBandwidth = (device: NativeDevice) => bandwidth(device, false, undefined);
+
 /** Whether a GPU loader has to be opened to know where a model goes; `named` are the devices that were asked for. */
 export function needsGpu(named: readonly string[] | undefined, setting: string | undefined): boolean {
   if (named === undefined && !setting) return true;

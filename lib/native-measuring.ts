@@ -1,7 +1,7 @@
 /**
  * What of the addon measures the machine and single kernels; part of the contract that `native.ts` states.
  */
-import type { NativeTask } from './native.js';
+import type { NativeLoadOptions, NativeTask } from './native.js';
 
 type OnProgress = ((fraction: number) => void) | null;
 
@@ -12,10 +12,31 @@ export interface NativeMeasuring {
   deviceBandwidth(id: string, onProgress: OnProgress): NativeTask<number>;
   /** 8-bit multiply-adds per second of so many threads, on registers alone. `instruction` is empty where none is known. */
   multiplyPeak(threads: number, onProgress: OnProgress): NativeTask<{ readonly instruction: string; readonly productsPerSecond: number }>;
+  /**
+   * Seconds of a model's steps of one sequence, `tokens` tokens after `depth` others, computed in memory that stands in for the model's.
+   * Rejects as a dry run does, and with ERR_INVALID_ARG or ERR_OUT_OF_MEMORY.
+   */
+  stepTimes(options: NativeLoadOptions, points: readonly { readonly tokens: number; readonly depth: number }[], onProgress: OnProgress): NativeTask<NativeStepTimes>;
   /** What {@link kernelBench} takes here. */
   kernels(): NativeKernelFacts;
   /** Fills matrices with random weights. Rejects with ERR_INVALID_ARG, ERR_OUT_OF_MEMORY or ERR_ABORTED. */
   kernelBench(options: NativeKernelBenchOptions): NativeTask<NativeKernelBench>;
+}
+
+export interface NativeStepTimes {
+  readonly points: readonly NativeStepTime[];
+  readonly threads: number;
+}
+
+export interface NativeStepTime {
+  readonly tokens: number;
+  readonly depth: number;
+  readonly seconds: number;
+  /** How much longer half of the steps took at least: 1 on a machine that does nothing else. */
+  readonly unrest: number;
+  readonly steps: number;
+  /** All layers were computed, not a few of each kind. */
+  readonly wholeModel: boolean;
 }
 
 export interface NativeKernelFacts {

@@ -6,7 +6,7 @@ import { cacheBudgets } from './cache.js';
 import { isTernionError } from './errors.js';
 import { tensorOverrides } from './experts.js';
 import type { LoadOptions } from './load.js';
-import type { NativeDevice, NativeLoadOptions } from './native.js';
+import type { NativeDevice, NativeInspection, NativeLoadOptions } from './native.js';
 import { packCache } from './packs.js';
 
 /** What decides where bytes go; the part of `loadModel`'s options that a plan has too. */
@@ -51,11 +51,14 @@ export const defaultContext = 4096;
 /** The context that a file's model was trained with; undefined where the file does not say, or cannot be read, which loading tells better. */
 export async function trainedContext(path: string): Promise<number | undefined> {
   try {
-    const { metadata } = await addon().inspect(path);
-    const trained = metadata.find((entry) => entry.key.endsWith('.context_length'))?.value;
-    return typeof trained === 'number' && trained > 0 ? trained : undefined;
+    return trainedContextIn(await addon().inspect(path));
   } catch (failure) {
     if (isTernionError(failure)) throw failure;
     return undefined;
   }
+}
+
+export function trainedContextIn({ metadata }: Pick<NativeInspection, 'metadata'>): number | undefined {
+  const trained = metadata.find((entry) => entry.key.endsWith('.context_length'))?.value;
+  return typeof trained === 'number' && trained > 0 ? trained : undefined;
 }

@@ -45,7 +45,7 @@ export function oneOf<const T extends string>(values: readonly T[]): z.ZodMiniTy
 }
 
 const finite = z.number({ error: 'a finite number' });
-const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
+export const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
 const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a number above 0' }));
 const fraction = numberFrom(0, 1, 'a number from 0 to 1');
 export const boolean = z.boolean({ error: 'true or false' });

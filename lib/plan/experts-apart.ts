@@ -4,7 +4,8 @@
 import { fromNative, isTernionError } from '../errors.js';
 import type { NativeDevice } from '../native.js';
 import { takenOf } from './memory.js';
-import type { Range, Reason } from './plan.js';
+import type { Range } from './placing.js';
+import type { Reason } from './plan.js';
 import type { PlanRequest } from './request.js';
 import type { KvPair, Search, Trial, Where } from './search.js';
 

@@ -10,7 +10,7 @@ import type { NativeDevice, NativeLoadOptions } from '../native.js';
 import { abortable } from '../task.js';
 import { describe, plannedMemory, shortages } from './memory.js';
 import type { Plan } from './plan.js';
-import { shortageText } from './plan.js';
+import { shortageText } from './placing.js';
 
 /**
  * The addon's options for `plan`, once it was laid out again: file, machine and free memory may be others by now.

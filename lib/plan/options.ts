@@ -3,7 +3,7 @@
  */
 import { z } from 'zod/mini';
 import { loadShape } from '../load-options.js';
-import { bag, bytes, intFrom, optional, read } from '../options.js';
+import { bag, bytes, intFrom, optional, orAgain, read } from '../options.js';
 import { check, refuse } from '../validate.js';
 import type { ContextRange, PlanRequest, ReserveOptions } from './request.js';
 
@@ -18,6 +18,7 @@ const request = bag<PlanRequest>({
   context: z.union([context, range], { error: "'trained', an integer of at least 1, or { min, max }, in tokens" }),
   expertCache: z.union([expertCache, z.literal('auto')], { error: "'auto' or { deviceBytes }" }),
   kv: z.union([kv, z.literal('auto')], { error: "'auto', a type of KV cache, or { k, v } of them" }),
+  measure: optional(orAgain),
   allowSplit: optional(z.boolean({ error: 'true or false' })),
 });
 
@@ -33,12 +34,12 @@ export function readPlanRequests(entries: unknown, options: unknown): { path: st
   });
 }
 
-export function readPlanRequest(path: unknown, value: unknown): PlanRequest {
-  read.text('plan', 'path', path);
-  const checked = check('plan', 'request', request, value ?? {});
+export function readPlanRequest(path: unknown, value: unknown, who = 'plan'): PlanRequest {
+  read.text(who, 'path', path);
+  const checked = check(who, 'request', request, value ?? {});
   const { context: asked } = checked;
   if (typeof asked === 'object' && asked.max !== undefined && asked.max < asked.min) {
-    refuse('plan', 'request.context', `request.context.max must be at least min (${asked.min}); found ${asked.max}`);
+    refuse(who, 'request.context', `request.context.max must be at least min (${asked.min}); found ${asked.max}`);
   }
   return checked;
 }

@@ -36,6 +36,11 @@ export interface PlanRequest extends Pick<LoadOptions, 'devices' | 'sequences' |
   readonly kv?: LoadOptions['kv'] | 'auto';
   /** Memory to leave alone. */
   readonly reserve?: ReserveOptions | undefined;
+  /**
+   * Measure how fast the model's steps are here, where it is not known; `'again'` in any case. Takes some seconds and memory like a few layers. What
+   * was measured is kept in the user's cache folder, by model, settings, device and driver. Default false: {@link Plan.speed} is what is known.
+   */
+  readonly measure?: boolean | 'again' | undefined;
   /** Let a model that fits neither a GPU nor the CPU alone be split between both. Default false. */
   readonly allowSplit?: boolean | undefined;
 }

@@ -127,6 +127,16 @@ napi_value dry_run(napi_env env, const Call & call) {
         [](napi_env e, const DryRun & run) { return make(e, run); });
 }
 
+napi_value measure_steps(napi_env env, const Call & call) {
+    EngineOptions options = read_load_options(env, call[0]);
+    const std::string path = options.model.path;
+    std::vector<StepPoint> points = read_step_points(env, call[1]);
+    return start_task(
+        env, call[2], path,
+        [options = std::move(options), points = std::move(points)](const auto & report, const std::atomic<bool> & cancel) { return step_times(options, points, report, cancel); },
+        [](napi_env e, const StepTimes & times) { return make(e, times); });
+}
+
 napi_value synthesize_file(napi_env env, const Call & call) {
     SynthOptions options = read_synth_options(env, call[0]);
     const std::string path = options.path;
@@ -275,6 +285,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     set(env, exports, "fingerprint", make_function(env, "fingerprint", guarded<fingerprint_of>));
     set(env, exports, "inspect", make_function(env, "inspect", guarded<inspect>));
     set(env, exports, "dryRun", make_function(env, "dryRun", guarded<dry_run>));
+    set(env, exports, "stepTimes", make_function(env, "stepTimes", guarded<measure_steps>));
     set(env, exports, "load", make_function(env, "load", guarded<load>));
     set(env, exports, "synthesize", make_function(env, "synthesize", guarded<synthesize_file>));
     set(env, exports, "importModel", make_function(env, "importModel", guarded<import_file>));

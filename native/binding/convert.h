@@ -10,12 +10,14 @@
 #include "engine/gguf_verify.h"
 #include "engine/import.h"
 #include "engine/quantize.h"
+#include "engine/step_time.h"
 #include "engine/kernel_bench.h"
 #include "engine/pack_cache.h"
 
 namespace ternion::binding {
 
 EngineOptions read_load_options(napi_env env, napi_value object);
+std::vector<StepPoint> read_step_points(napi_env env, napi_value array);
 SynthOptions read_synth_options(napi_env env, napi_value object);
 ImportOptions read_import_options(napi_env env, napi_value object);
 QuantizeOptions read_quantize_options(napi_env env, napi_value object);
@@ -37,6 +39,7 @@ napi_value make(napi_env env, const std::vector<Event> & events);
 napi_value make(napi_env env, const std::vector<HeldMemory> & held);
 napi_value make(napi_env env, const Placement & placement);
 napi_value make(napi_env env, const DryRun & run);
+napi_value make(napi_env env, const StepTimes & times);
 napi_value make_build_info(napi_env env);
 
 } // namespace ternion::binding

@@ -110,6 +110,15 @@ EngineOptions read_load_options(napi_env env, napi_value object) {
     return options;
 }
 
+std::vector<StepPoint> read_step_points(napi_env env, napi_value array) {
+    std::vector<StepPoint> points;
+    for (size_t i = 0; i < array_length(env, array); ++i) {
+        const Reader in{env, element(env, array, i)};
+        points.push_back({in.integer<uint32_t>("tokens"), in.integer<uint32_t>("depth")});
+    }
+    return points;
+}
+
 std::vector<ChatMessage> read_messages(napi_env env, napi_value array) {
     std::vector<ChatMessage> messages;
     for (size_t i = 0; i < array_length(env, array); ++i) {

@@ -249,6 +249,22 @@ napi_value make(napi_env env, const DryRun & run) {
     return out;
 }
 
+napi_value make(napi_env env, const StepTimes & times) {
+    napi_value out = make_object(env);
+    set(env, out, "threads", number(times.threads));
+    set(env, out, "points", make_list(env, times.points, [&](const StepTime & time) {
+            napi_value item = make_object(env);
+            set(env, item, "tokens", number(time.point.tokens));
+            set(env, item, "depth", number(time.point.depth));
+            set(env, item, "seconds", time.seconds);
+            set(env, item, "unrest", time.unrest);
+            set(env, item, "steps", number(time.steps));
+            set(env, item, "wholeModel", make_bool(env, time.whole_model));
+            return item;
+        }));
+    return out;
+}
+
 napi_value make_build_info(napi_env env) {
     napi_value out = make_object(env);
     for (const auto & [key, value] : build_facts()) {

@@ -32,6 +32,8 @@ class Context {
     static Result<std::unique_ptr<Context>> create(std::shared_ptr<Model> model, const ContextOptions & options);
     /// What create() would take, for a model that was loaded dry. Blocks for some 100 ms.
     static Result<Placement> lay_out(std::shared_ptr<Model> model, const ContextOptions & options);
+    /// A context of a model that was loaded dry, without a thread of its own: for what is done with handle() alone.
+    static Result<std::unique_ptr<Context>> create_dry(std::shared_ptr<Model> model, const ContextOptions & options);
     ~Context(); // stop(), then frees the llama_context
 
     /// `pinned`: its cells stay while there is any other way.
@@ -81,6 +83,8 @@ class Context {
     uint32_t kv_tokens() const { return options_.kv_tokens; }
     uint32_t sequence_ids() const { return options_.sequences + static_cast<uint32_t>(options_.spare); }
     int32_t threads() const { return options_.threads; }
+    /// Of create_dry()'s.
+    llama_context * handle() const { return ctx_.get(); }
 
   private:
     using GenerationPtr = std::shared_ptr<Generation>;

@@ -53,14 +53,22 @@ Result<std::unique_ptr<Context>> Context::create(std::shared_ptr<Model> model, c
 }
 
 Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOptions & options) {
-    Context context(std::move(model), options);
+    auto context = create_dry(std::move(model), options);
+    if (!context) {
+        return context.error();
+    }
+    (*context)->place();
+    return (*context)->placement();
+}
+
+Result<std::unique_ptr<Context>> Context::create_dry(std::shared_ptr<Model> model, const ContextOptions & options) {
+    std::unique_ptr<Context> context(new Context(std::move(model), options));
     for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::check_operations}) {
-        if (auto ok = (context.*step)(); !ok) {
+        if (auto ok = (*context.*step)(); !ok) {
             return ok.error();
         }
     }
-    context.place();
-    return context.placement();
+    return context;
 }
 
 Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}

@@ -55,6 +55,14 @@ describe('ternion', () => {
     expect(JSON.parse((await run(['tokenize', 'Once', '--json'])).out)).toEqual([expect.objectContaining({ text: 'Once' })]);
   });
 
+  test('plan ranks several files of a model', async () => {
+    const [model, f16] = ['models/tern-5m-tq2_0.gguf', 'models/tern-5m-f16.gguf'];
+    const ranked = await run(['plan', model, f16, '--device', 'cpu', '--context', '1024', '--json']);
+    expect(ranked.code).toBe(0);
+    expect((JSON.parse(ranked.out) as { files: { path: string }[] }).files.map(({ path }) => path)).toEqual([f16, model]);
+    expect((await run(['plan', model, f16, '--device', 'cpu', '--context', '1024'])).out).toMatch(/^→ .*f16\.gguf\n +16\.\d\d bits per weight/);
+  });
+
   test('plan draws a plan, speaks JSON, and ends with 1 where a model does not fit', async () => {
     const model = 'models/tern-5m-tq2_0.gguf';
     const drawn = await run(['plan', model, '--device', 'cpu', '--context', '1024']);
@@ -71,7 +79,7 @@ describe('ternion', () => {
     rmSync(folder, { recursive: true });
     const short = await run(['plan', model, '--reserve', '99999999']);
     expect(short).toMatchObject({ code: 1, out: expect.stringContaining('does not fit') as string });
-    for (const args of [['plan'], ['plan', model, '--context', '5', '--min-context', '4'], ['plan', model, '--kv', 'f8']]) expect((await run(args)).code, args.join(' ')).toBe(2);
+    for (const args of [['plan'], ['plan', model, '--context', '5', '--min-context', '4'], ['plan', model, '--kv', 'f8'], ['plan', model, '--sweep', 'layers'], ['plan', model, '--sweep', 'experts', '--device', 'cpu'], ['plan', model, '--min-speed', '3']]) expect((await run(args)).code, args.join(' ')).toBe(2);
   });
 
   test('ceiling and tune find, draw and speak JSON', async () => {
