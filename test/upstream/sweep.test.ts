@@ -44,8 +44,8 @@ describe.skipIf(gpu === undefined)('a sweep of experts beside a GPU', () => {
     const real = addon().stepTimes.bind(addon());
     // lavapipe takes half a minute for 512 tokens
     vi.spyOn(addon(), 'stepTimes').mockImplementation((options, points, progress) => {
-      const { promise, cancel } = real(options, points.map(({ tokens, depth }) => ({ tokens: Math.min(tokens, 8), depth: Math.min(depth, 256) })), progress);
-      return { cancel: () => cancel(), promise: promise.then((times) => ({ ...times, points: times.points.map((time, i) => ({ ...time, ...points[i]! })) })) };
+      const task = real(options, points.map(({ tokens, depth }) => ({ tokens: Math.min(tokens, 8), depth: Math.min(depth, 256) })), progress);
+      return { cancel: () => task.cancel(), promise: task.promise.then((times) => ({ ...times, points: times.points.map((time, i) => ({ ...time, ...points[i]! })) })) };
     });
     const { rows } = await plan.sweep(mixture, { ...on, measure: 'again' });
     const seconds = rows.map(({ speed }) => 1 / speed!.decodeTokensPerSecond);
