@@ -8,7 +8,7 @@ namespace ternion {
 
 Context::~Context() {
     stop();
-    if (poisoned_) {
+    if (poisoned_ && !out_of_memory_) {
         // Freeing it would synchronise with a device that is gone and end the process.
         (void) ctx_.release();
         (void) experts_.release();

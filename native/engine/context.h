@@ -201,7 +201,8 @@ class Context {
     Clock::duration last_step_{};
     double prefill_tokens_per_ms_ = 0.0; // 0: not measured yet
     bool woke_ = false;                  // a ring got something during this round
-    bool poisoned_ = false;              // the device is gone: the context is leaked, never freed
+    bool poisoned_ = false;              // a step ended in the middle: what the context holds is unknown
+    bool out_of_memory_ = false;         // of the device, and that was why; else the device is gone, and the context is leaked, never freed
 
     Worker text_{"ternion-text"};
     std::thread thread_;

@@ -9,11 +9,11 @@
 namespace ternion {
 namespace {
 
-/// ggml takes larger batches to the device as a whole, with the experts that they need: as its Vulkan backend reads it.
+/// ggml takes larger batches to the device as a whole, with the experts that they need: as its Vulkan backend reads it. 0: all batches.
 uint32_t smaller_than_offload() {
     const char * set = std::getenv("GGML_OP_OFFLOAD_MIN_BATCH");
     const int least = set ? std::atoi(set) : 32;
-    return static_cast<uint32_t>(std::clamp(least - 1, 1, 31));
+    return static_cast<uint32_t>(std::clamp(least - 1, 0, 31));
 }
 
 int32_t & at(ggml_tensor & ids, int64_t plane, int64_t token, int64_t choice) {
@@ -26,6 +26,9 @@ ExpertCache::Layer::Layer(ExpertCache & cache_, const ExpertLayer & tensors_)
     : cache(cache_), tensors(tensors_), policy(tensors_.experts, tensors_.device ? cache_.slots_->slots() : 0) {}
 
 Result<std::unique_ptr<ExpertCache>> ExpertCache::make(const llama_model & model, const ExpertCacheOptions & options) {
+    if (options.device_bytes > 0 && smaller_than_offload() == 0) {
+        return Error{ErrorCode::invalid_arg, "an expert cache is of no use while GGML_OP_OFFLOAD_MIN_BATCH has every batch go to the device whole"};
+    }
     auto slots = ExpertSlots::make(model, options.device_bytes);
     if (!slots) {
         return slots.error();
@@ -34,7 +37,7 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::make(const llama_model & model
 }
 
 ExpertCache::ExpertCache(std::unique_ptr<ExpertSlots> slots, const ExpertCacheOptions & options)
-    : slots_(std::move(slots)), options_(options), most_tokens_(smaller_than_offload()) {
+    : slots_(std::move(slots)), options_(options), most_tokens_(slots_->slots() > 0 ? smaller_than_offload() : 0) {
     for (const ExpertLayer & tensors : slots_->layers()) {
         auto layer = std::make_unique<Layer>(*this, tensors);
         in_order_.push_back(layer.get());

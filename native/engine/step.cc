@@ -146,7 +146,9 @@ int32_t Context::decode() {
         // Vulkan reports a lost device, or memory that ran out in the middle, this way. What the context holds is
         // unknown from here on.
         poisoned_ = true;
-        log_line(LogLevel::error, std::string("decode failed: ") + e.what());
+        const std::string why = e.what(); // as Vulkan spells its results
+        out_of_memory_ = why.find("OutOfDeviceMemory") != std::string::npos || why.find("OutOfHostMemory") != std::string::npos;
+        log_line(LogLevel::error, "decode failed: " + why);
         return -100;
     }
 }
@@ -307,7 +309,8 @@ void Context::fail_batch(int32_t status) {
     }
     for (const GenerationPtr & g : active_) {
         if (poisoned_) {
-            fail(*g, Error{ErrorCode::device_lost, "the device failed during a decode; load the model again"});
+            fail(*g, out_of_memory_ ? Error{ErrorCode::out_of_memory, "the device had no memory left for a step; dispose the model and load it with a shorter context, fewer sequences or a smaller ubatch"}
+                                    : Error{ErrorCode::device_lost, "the device failed during a decode; load the model again"});
         } else if (g->batch_tokens > 0) {
             fail(*g, status == no_cells ? no_room_error() : Error{ErrorCode::internal, "llama_decode returned " + std::to_string(status)});
         }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { synthesize } from '../../dist/gguf/index.js';
-import { devices, limitDevice, loadModel } from '../../dist/index.js';
+import { devices, limitDevice, loadModel, plan } from '../../dist/index.js';
 import type { Device, Model } from '../../dist/index.js';
 import { planFor } from '../../dist/plan/plan.js';
 
@@ -99,6 +99,31 @@ describe.skipIf(gpu === undefined)('experts in recent use in device memory', () 
       await model.dispose();
     }
   }, 120_000);
+
+  test('a limit that a step reaches is memory that ran out, and all of it comes back', async () => {
+    const path = 'models/tern-5m-f16.gguf';
+    const request = { devices: beside.devices, context: 512, reserve: { deviceBytes: 0 } };
+    await limitDevice(gpu!.id, (await plan(path, request)).memory[1]!.bytes); // and nothing for what Vulkan needs beside
+    try {
+      const model = await loadModel(path, { plan: await plan(path, request) });
+      const session = await model.session();
+      const prompt = 'Once upon a time there was a mouse. '.repeat(8);
+      await expect(session.complete(prompt, { maxTokens: 5 })).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' });
+      await expect(session.complete(prompt, { maxTokens: 5 })).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' });
+      await model.dispose();
+      expect((await devices()).find(({ id }) => id === gpu!.id)!.limited!.allocatedBytes).toBe(0);
+    } finally {
+      await limitDevice(gpu!.id);
+    }
+    const again = await loadModel(path, { devices: beside.devices, context: 512 });
+    expect((await (await again.session()).complete('Once', { maxTokens: 2 })).usage.generated).toBe(2);
+    await again.dispose();
+  });
+
+  test('ggml that takes every batch to the device leaves nothing to cache', async () => {
+    const child = "const { loadModel } = await import('./dist/index.js'); await loadModel('models/tern-moe-6m-f16.gguf', { devices: [process.argv[1]], experts: 'cpu', expertCache: { deviceBytes: 4194304 } });";
+    await expect(run(process.execPath, ['--input-type=module', '-e', child, gpu!.id], { env: { ...process.env, GGML_OP_OFFLOAD_MIN_BATCH: '1' } })).rejects.toMatchObject({ stderr: expect.stringMatching(/GGML_OP_OFFLOAD_MIN_BATCH[^]*ERR_INVALID_ARG/) as string });
+  });
 
   test('disposed in the middle of a generation', async () => {
     const path = await file('dispose-f16.gguf', qwen, { matrices: 'f16' });
