@@ -9,6 +9,7 @@ import type { NativeSnapshot } from './native-session.js';
 export class Place {
   readonly #pinned: boolean;
   #id: number | undefined;
+  #entering: Promise<number> | undefined; // the engine works on its state, for whoever asked first
   #state: NativeSnapshot | undefined;
   #tokens = 0; // when it had its last place
   #closed = false;
@@ -20,12 +21,13 @@ export class Place {
     this.#id = id;
   }
 
+  /** Once the engine takes requests for it. */
   get id(): number | undefined {
-    return this.#id;
+    return this.#entering === undefined ? this.#id : undefined;
   }
 
   tokens(native: NativeModel | undefined): number {
-    return native !== undefined && this.#id !== undefined ? native.sessionTokens(this.#id) : this.#tokens;
+    return native !== undefined && this.id !== undefined ? native.sessionTokens(this.id) : this.#tokens;
   }
 
   /** The model goes: leaves with a copy of the state if that takes no more than `room`, and says how much it takes. */
@@ -45,11 +47,20 @@ export class Place {
     return this.#state?.bytes ?? 0;
   }
 
-  /** Its id in a model that may have been loaded again. What has no state, or state that the model does not take, is prefilled by its next request. */
+  /**
+   * Its id in a model that may have been loaded again, for all who ask meanwhile; the model stays until then. What has no state, or state that the
+   * model does not take, is prefilled by its next request.
+   */
   async enter(native: NativeModel): Promise<number> {
     this.used = performance.now();
+    if (this.id === undefined) this.#entering ??= this.#open(native).finally(() => (this.#entering = undefined));
+    const id = await (this.#entering ?? this.#id!);
     if (this.#closed) throw new TernionError('ERR_DISPOSED', 'the session was disposed');
-    if (this.#id !== undefined) return this.#id;
+    return id;
+  }
+
+  async #open(native: NativeModel): Promise<number> {
+    if (this.#closed) throw new TernionError('ERR_DISPOSED', 'the session was disposed');
     const id = native.openSession(this.#pinned);
     this.#id = id;
     const state = this.#state;
@@ -59,11 +70,12 @@ export class Place {
     return id;
   }
 
-  /** Frees cells and state. */
+  /** Frees cells and state; resolves when nobody enters any more. */
   async close(native: NativeModel | undefined): Promise<void> {
     this.#closed = true;
     this.#state?.free();
     this.#state = undefined;
     if (native !== undefined && this.#id !== undefined) await native.closeSession(this.#id);
+    await this.#entering?.catch(() => {});
   }
 }

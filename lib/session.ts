@@ -256,9 +256,15 @@ export class Session implements AsyncDisposable {
       release();
       throw fromNative(failure);
     }
+    let entering = id === undefined;
     const begin = async () => {
-      await place.enter(await residence.ready());
-      return () => start(prompt);
+      try {
+        await place.enter(await residence.ready());
+        return () => start(prompt);
+      } finally {
+        entering = false;
+        if (this.#running !== generation) release(); // it was aborted meanwhile
+      }
     };
     const generation = new Generation({
       kind,
@@ -279,7 +285,7 @@ export class Session implements AsyncDisposable {
       onEnd: (outcome) => {
         this.#running = undefined;
         running.delete(generation);
-        release();
+        if (!entering) release();
         if (!(outcome instanceof TernionError)) onResult(outcome);
         else if (kind === 'chat') this.#astray = true;
       },

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadModel, plan } from '../../dist/index.js';
-import type { Chunk, LoadOptions, Model } from '../../dist/index.js';
+import type { Chunk, LoadOptions, Model, Session } from '../../dist/index.js';
 
 const dense = 'models/tern-5m-tq2_0.gguf';
 const hybrid = 'models/tern-hybrid-random.gguf';
@@ -259,6 +259,70 @@ describe('hazards', () => {
     await model.unload();
     await expect(model.score([1, 2, 3], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
     await model.dispose();
+  });
+
+  describe('aborted while its state comes back', () => {
+    const prompt = 'Once upon a time there was a little mouse '.repeat(40);
+    const short = { temperature: 0, maxTokens: 3 } as const;
+    /** A session with state of a model that is unloaded, and a request of it that is aborted once `when` resolves. */
+    async function abortedOnce(when: (model: Model) => Promise<unknown>) {
+      const model = await open();
+      const session = await model.session();
+      const { text } = await session.complete(prompt, short);
+      await model.unload();
+      const controller = new AbortController();
+      const aborted = session.complete(prompt, { ...short, signal: controller.signal });
+      await when(model);
+      controller.abort();
+      return { model, session, aborted, text };
+    }
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const loaded = async (model: Model) => {
+      while (!model.loaded) await turn();
+    };
+    const times: [string, (model: Model) => Promise<unknown>][] = [['at once', () => Promise.resolve()], ['a turn later', turn], ['when the model is there', loaded]];
+
+    test.each(times)('%s: the next request of the session waits for it', async (_, when) => {
+      for (let i = 0; i < 5; i++) {
+        const { model, session, aborted, text } = await abortedOnce(when);
+        await expect(aborted).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+        const again = await session.complete(prompt, short);
+        expect(again.text).toBe(text);
+        expect(again.usage.cached).toBeGreaterThan(again.usage.prompt / 2);
+        await model.unload();
+        await model.dispose();
+      }
+    });
+
+    test('so do a fork and a snapshot, and the tokens are told', async () => {
+      for (const ask of [(session: Session) => session.fork(), (session: Session) => session.snapshot()]) {
+        const { model, session, aborted } = await abortedOnce(loaded);
+        await aborted.catch(() => {});
+        expect(session.usedTokens).toBeGreaterThan(100);
+        await ask(session);
+        await model.dispose();
+      }
+    });
+
+    test('the model stays until it is back', async () => {
+      const { model, session, aborted } = await abortedOnce(loaded);
+      expect(() => model.unload()).toThrow(/requests run or wait \(1\)/);
+      await aborted.catch(() => {});
+      await session.dispose();
+      await model.unload();
+      await model.dispose();
+    });
+
+    test('the model or the session may be disposed meanwhile', async () => {
+      for (const end of [(model: Model) => model.dispose(), (_: Model, session: Session) => session.dispose(), async (model: Model, session: Session) => void (await Promise.all([session.dispose(), model.dispose()]))]) {
+        const { model, session, aborted } = await abortedOnce(loaded);
+        const next = Promise.resolve(aborted).catch(() => session.complete(prompt, short)).catch(() => {});
+        await turn();
+        await Promise.all([end(model, session), next]);
+        await expect((async () => session.complete(prompt, short))()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+        await model.dispose();
+      }
+    });
   });
 
   test('a file that vanished, that is another, or that is damaged: said to who waits, and taken again when it is back', async () => {
