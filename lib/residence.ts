@@ -36,6 +36,7 @@ export interface Tenant {
 
 const patienceMs = 5000;
 const enough = 0.97;
+const retryMs = 1000; // until an idle model is unloaded again, at least, where that failed
 
 /** @internal One per model. Who needs the native model holds a use of it: it stays while there is one. */
 export class Residence {
@@ -123,7 +124,10 @@ export class Residence {
     const native = this.#native;
     if (native === undefined) return Promise.resolve({ ms: 0, expectedLoadMs: this.#loadMs, devices: [] });
     clearTimeout(this.#timer);
-    this.#unloading = this.#unload(native).finally(() => (this.#unloading = undefined));
+    this.#unloading = this.#unload(native).finally(() => {
+      this.#unloading = undefined;
+      this.#idle(retryMs); // it is here still if that failed; else no time counts any more
+    });
     return this.#unloading;
   }
 
@@ -140,12 +144,13 @@ export class Residence {
     if (native !== undefined) await this.#tenant.end(native);
   }
 
-  #idle(): void {
+  /** Counts `keepAlive` anew if nobody needs the model; `least` ms at least. */
+  #idle(least = 0): void {
     clearTimeout(this.#timer);
     if (this.#keepAlive === undefined || this.#uses > 0 || this.#native === undefined || this.#disposed !== undefined) return;
     this.#timer = setTimeout(() => {
       if (this.#uses === 0 && this.#disposed === undefined) this.unload().catch((failure: unknown) => warn(`unloading an idle model failed: ${fromNative(failure).message}`));
-    }, this.#keepAlive).unref(); // a model that waits to be unloaded keeps no process alive
+    }, Math.max(least, this.#keepAlive)).unref(); // a model that waits to be unloaded keeps no process alive
   }
 
   #load(): { readonly promise: Promise<NativeModel>; cancel: () => void } {
@@ -166,6 +171,7 @@ export class Residence {
         throw fromNative(failure);
       } finally {
         this.#loading = undefined;
+        this.#idle(); // those who asked for it may have given up
       }
     };
     const promise = load();

@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadModel, plan } from '../../dist/index.js';
 import type { Chunk, LoadOptions, Model, Session } from '../../dist/index.js';
+import type { NativeModel } from '../../dist/native.js';
+import { Residence } from '../../dist/residence.js';
 
 const dense = 'models/tern-5m-tq2_0.gguf';
 const hybrid = 'models/tern-hybrid-random.gguf';
@@ -271,7 +273,7 @@ describe('hazards', () => {
       const { text } = await session.complete(prompt, short);
       await model.unload();
       const controller = new AbortController();
-      const aborted = session.complete(prompt, { ...short, signal: controller.signal });
+      const aborted = session.complete(prompt, { ...short, maxTokens: 200, ignoreEos: true, signal: controller.signal });
       await when(model);
       controller.abort();
       return { model, session, aborted, text };
@@ -363,6 +365,10 @@ describe('hazards', () => {
 });
 
 describe('keepAlive', () => {
+  const nothing = { placement: { devices: [] } } as unknown as NativeModel;
+  const tenant = { load: () => Promise.reject(new Error('is not loaded here')), arrived: () => {}, leaving: () => Promise.resolve(), left: () => {} };
+  const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
   test('unloads a model that nobody needs, again and again, and not before', async () => {
     const model = await open({ keepAlive: 60 });
     expect(model.loaded).toBe(true);
@@ -384,6 +390,49 @@ describe('keepAlive', () => {
     expect(staying.loaded).toBe(true);
     await Promise.all([model.dispose(), staying.dispose()]);
     for (const keepAlive of [-1, 1.5, '5m', Infinity]) expect(() => open({ keepAlive: keepAlive as number })).toThrow(/keepAlive must be an integer of at least 0/);
+  });
+
+  test('goes on counting when those who asked for the model have given up', async () => {
+    const model = await open({ keepAlive: 50 });
+    const session = await model.session();
+    for (const ask of [(signal: AbortSignal) => session.complete('Once', { ...greedy, signal }), (signal: AbortSignal) => model.score([1, 2, 3], { signal })]) {
+      await until(() => !model.loaded);
+      await model.unload(); // no more than waits for it
+      const controller = new AbortController();
+      const asked = expect(ask(controller.signal)).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+      await Promise.resolve();
+      controller.abort();
+      await asked;
+      await until(() => model.loaded); // loading goes on
+    }
+    await until(() => !model.loaded);
+    await model.dispose();
+  });
+
+  test('an unload that failed is tried again, but not at once', async () => {
+    let ended = 0;
+    const residence = new Residence(nothing, 1, 0, { ...tenant, end: () => (++ended === 1 ? Promise.reject(new Error('not now')) : Promise.resolve()) });
+    await until(() => ended === 1);
+    await wait(100);
+    expect([ended, residence.here]).toEqual([1, nothing]);
+    await until(() => ended === 2);
+    await residence.unload();
+    expect(residence.here).toBeUndefined();
+    await residence.dispose();
+  });
+
+  test('does not run out while the model is loaded again', async () => {
+    const load = () => Promise.resolve({ promise: wait(100).then(() => nothing), cancel: () => {} });
+    const residence = new Residence(nothing, 1, 10, { ...tenant, load, end: () => wait(50) });
+    const unloaded = residence.unload();
+    const controller = new AbortController();
+    const asked = expect(residence.run(controller.signal, () => Promise.resolve())).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    await wait(45);
+    controller.abort(); // nobody needs the model, which is still there
+    await Promise.all([asked, unloaded]);
+    await until(() => residence.here !== undefined);
+    await until(() => residence.here === undefined);
+    await residence.dispose();
   });
 
   test('keeps no process alive, and survives a dispose', () => {
