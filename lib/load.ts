@@ -115,7 +115,7 @@ async function load(path: string, options: LoadOptions): Promise<Model> {
     refuseIfAborted(signal);
     const loaded = await abortable(signal, () => native.load(settings, onProgress ?? null));
     const ms = performance.now() - started;
-    const again = { plan: options.plan, mmap: options.mmap, packCache: options.packCache, cache: options.cache };
+    const again = { plan: options.plan, mmap: options.mmap, packCache: options.packCache, cache: options.cache, countExperts: options.countExperts };
     const model = new Model(path, {
       native: loaded,
       devices: used,

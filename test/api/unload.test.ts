@@ -12,6 +12,7 @@ import { Residence } from '../../dist/residence.js';
 
 const dense = 'models/tern-5m-tq2_0.gguf';
 const hybrid = 'models/tern-hybrid-random.gguf';
+const mixture = 'models/tern-moe-6m-tq2_0.gguf';
 const greedy = { temperature: 0, maxTokens: 12 } as const;
 const folder = mkdtempSync(join(tmpdir(), 'ternion-unload-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -176,6 +177,16 @@ describe('unload', () => {
     await model.unload();
     await session.complete('Once', greedy);
     expect(model.placement).toMatchObject({ context: 700, sequences: 3, planned: [{ device: 'cpu' }] });
+    await model.dispose();
+  });
+
+  test('with a plan too, what it does not decide stays as it was asked for', async () => {
+    const model = await loadModel(mixture, { plan: await plan(mixture, { devices: ['cpu'] }), countExperts: true });
+    const before = model.experts!;
+    await model.unload();
+    await (await model.session()).complete('Once', greedy);
+    expect(model.experts?.layers).toHaveLength(before.layers.length);
+    expect(model.experts!.layers[0]!.tokens).toBeGreaterThan(0);
     await model.dispose();
   });
 });
