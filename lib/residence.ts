@@ -222,9 +222,9 @@ async function givenBack(places: Places, before: ReadonlyMap<string, Held>): Pro
   const until = performance.now() + patienceMs;
   for (;;) {
     const now = await held(places);
-    const result = places.map(({ device, weightBytes, kvBytes, stateBytes, computeBytes }) => {
+    const result = places.map(({ device, weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes }) => {
       const [then, left] = [before.get(device), now.get(device)];
-      const bytes = weightBytes + kvBytes + stateBytes + computeBytes;
+      const bytes = weightBytes + kvBytes + stateBytes + computeBytes + expertCacheBytes;
       return then === undefined || left?.source !== then.source ? { device, bytes } : { device, bytes, returnedBytes: Math.max(0, then.bytes - left.bytes), source: then.source };
     });
     // What the CPU has to give back nobody knows to the byte; its allocator has been told to keep nothing.

@@ -125,6 +125,18 @@ describe.skipIf(gpu === undefined)('experts in recent use in device memory', () 
     await expect(run(process.execPath, ['--input-type=module', '-e', child, gpu!.id], { env: { ...process.env, GGML_OP_OFFLOAD_MIN_BATCH: '1' } })).rejects.toMatchObject({ stderr: expect.stringMatching(/GGML_OP_OFFLOAD_MIN_BATCH[^]*ERR_INVALID_ARG/) as string });
   });
 
+  test('unload gives it back, counts it, and it is there again', async () => {
+    const path = await file('unload-f16.gguf', qwen, { matrices: 'f16' });
+    const model = await loadModel(path, { ...beside, expertCache: { deviceBytes: 13 * 2 ** 20 } });
+    const { weightBytes, kvBytes, stateBytes, computeBytes, expertCacheBytes } = bytesOn(model);
+    expect(expertCacheBytes).toBeGreaterThan(2 ** 20);
+    const { devices: places } = await model.unload();
+    expect(places.find(({ device }) => device === gpu!.id)!.bytes).toBe(weightBytes + kvBytes + stateBytes + computeBytes + expertCacheBytes);
+    await (await model.session()).complete('Once', { maxTokens: 3 });
+    expect(bytesOn(model).expertCacheBytes).toBe(expertCacheBytes);
+    await model.dispose();
+  }, 60_000);
+
   test('disposed in the middle of a generation', async () => {
     const path = await file('dispose-f16.gguf', qwen, { matrices: 'f16' });
     for (let i = 0; i < 4; i++) {
