@@ -4,7 +4,7 @@
 import { fileURLToPath } from 'node:url';
 import { addon } from '../addon.js';
 import { needsGpu } from '../devices.js';
-import { TernionError, fromNative } from '../errors.js';
+import { TernionError, fromNative, isTernionError } from '../errors.js';
 import type { ErrorCode } from '../errors.js';
 import type { LoadOptions } from '../load.js';
 import { trainedContext } from '../native-options.js';
@@ -52,8 +52,11 @@ export interface CeilingRequest extends Pick<LoadOptions, 'devices' | 'gpuLayers
 export interface ContextCeiling {
   /** The longest context that works; 0 if none does. */
   readonly context: number;
-  /** Why it is no longer: all that was asked for works; the next step was tried and does not; or it would need memory that is reserved, so it was not tried. */
-  readonly end: 'max' | 'probe' | 'memory';
+  /**
+   * Why it is no longer: all that was asked for works; the next step was tried and does not; or it was not tried, for it would need memory
+   * that is reserved, or the device or the model refuses it (as ERR_MODEL_UNSUPPORTED, which `message` tells).
+   */
+  readonly end: 'max' | 'probe' | 'memory' | 'unsupported';
   /** In words. */
   readonly message: string;
   /** What a plan would have taken, without having tried; 0 if none fits. */
@@ -126,14 +129,16 @@ class Finder {
     let low = working >= min ? stepUp(working) : lowest;
     let high = known !== undefined && known.fails.context <= max ? Math.max(low + 1, Math.ceil(known.fails.context / contextStep)) : above;
     let end: ContextCeiling['end'] = high === above ? 'max' : 'probe';
+    let refusal = '';
     let guess = plan.fits ? stepUp(plan.context) : lowest + 1;
     for (let made = 0; high - low > 1; ) {
       const step = guess > low && guess < high ? guess : (low + high) >> 1;
       guess = -1; // once
       const context = at(step);
-      if (!(await this.#hasRoom(where, kv, context))) {
+      const untried = await this.#refused(where, kv, context, min);
+      if (untried !== undefined) {
         high = step;
-        end = 'memory';
+        ({ end, message: refusal } = untried);
         continue;
       }
       const left = Math.ceil(Math.log2(high - low));
@@ -152,7 +157,7 @@ class Finder {
     const { devices, gpuLayers, sequences, threads, flashAttention } = plan;
     return {
       context, end,
-      message: this.#words(context, end, high === above ? max : at(high)),
+      message: this.#words(context, end, high === above ? max : at(high), refusal),
       plannedContext: plan.fits ? plan.context : 0,
       trainedContext: trained,
       settings: { devices, ...(where.gpus.length > 0 && { gpuLayers, experts: plan.experts }), sequences, ...(options.spareSequences !== undefined && { spareSequences: options.spareSequences }), threads, ubatch: options.ubatch ?? 512, flashAttention, kv },
@@ -164,10 +169,20 @@ class Finder {
     return (await addon().devices(needsGpu(this.options.devices, process.env['TERNION_DEVICES']))).devices;
   }
 
-  /** What the CPU's memory has room for now, and GPUs that share it; memory of a GPU's own is what a probe finds out about. */
-  async #hasRoom(where: Where, kv: KvPair, context: number): Promise<boolean> {
+  /**
+   * Why a context need not be tried. Memory: what the CPU's has room for now, and GPUs that share it; that of a GPU's own is what a probe
+   * finds out about. Beyond the shortest context, which the plan was made with, a device may refuse what it took before.
+   */
+  async #refused(where: Where, kv: KvPair, context: number, min: number): Promise<{ end: 'memory' | 'unsupported'; message: string } | undefined> {
     const known = (await this.#known()).map((device) => (device.id === 'cpu' || device.uma ? device : { ...device, freeBytes: Number.MAX_SAFE_INTEGER }));
-    return (await new Search(this.path, this.#request, known, reserveOf(this.#request)).run(where, context, kv)).shortages.length === 0;
+    try {
+      const { shortages } = await new Search(this.path, this.#request, known, reserveOf(this.#request)).run(where, context, kv);
+      return shortages.length === 0 ? undefined : { end: 'memory', message: 'it would take memory that is reserved, or not there' };
+    } catch (failure) {
+      const error = fromNative(failure);
+      if (context <= min || !isTernionError(error, 'ERR_MODEL_UNSUPPORTED')) throw failure;
+      return { end: 'unsupported', message: error.message };
+    }
   }
 
   async #probe(plan: Plan, context: number, onProgress: (fraction: number) => void): Promise<CeilingProbe> {
@@ -186,10 +201,10 @@ class Finder {
     return { context, ...end, ...(result as CeilingFigures | undefined), stored: false };
   }
 
-  #words(context: number, end: ContextCeiling['end'], next: number): string {
+  #words(context: number, end: ContextCeiling['end'], next: number, refusal: string): string {
     const works = context === 0 ? 'no context works' : `a context of ${context} tokens works`;
     if (end === 'max') return `${works}: all that was asked for`;
-    if (end === 'memory') return `${works}; ${next} would take memory that is reserved, or not there`;
+    if (end !== 'probe') return `${works}; ${next} was not tried: ${refusal}`;
     const { fails } = limitOf(this.#probes)!;
     return `${works}; ${fails.context} ${fails.outcome}: ${fails.message}`;
   }
