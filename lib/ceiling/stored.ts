@@ -36,8 +36,12 @@ function isProbe(value: unknown): value is CeilingProbe {
   return Number.isInteger(context) && (context as number) > 0 && outcomes.includes(outcome as ProbeOutcome) && typeof message === 'string';
 }
 
-/** For plans: what earlier probes say of settings of theirs. */
-export function storedLimits(path: string, request: PlanRequest, known: readonly NativeDevice[]): LimitOf {
+/**
+ * For plans: what earlier probes say of settings of theirs. Nothing of a pool of a size of its own: probes have one of `context * sequences`
+ * cells, which shrinks with the context.
+ */
+export function storedLimits(path: string, request: PlanRequest, known: readonly NativeDevice[]): LimitOf | undefined {
+  if (request.kvTokens !== undefined) return undefined;
   let model: Promise<string | undefined> | undefined;
   return async ({ gpus, gpuLayers, experts }, kv, flashAttention) => {
     const identity = await (model ??= modelIdentity(path));
