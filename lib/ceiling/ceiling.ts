@@ -16,6 +16,7 @@ import type { PlanRequest } from '../plan/request.js';
 import { Search, contextStep } from '../plan/search.js';
 import type { KvPair, Where } from '../plan/search.js';
 import { findingKey, modelIdentity, startAllowanceMs } from '../probe/identity.js';
+import { maybeOthers, outOfPatience } from '../probe/passing.js';
 import { runProbe } from '../probe/run.js';
 import type { CeilingFigures, CeilingJob } from './child.js';
 import { readCeilingRequest } from './options.js';
@@ -42,7 +43,7 @@ export interface CeilingRequest extends Pick<LoadOptions, 'devices' | 'gpuLayers
   readonly probeTimeoutMs?: number | undefined;
   /** Look again, whatever was found before. Default false. */
   readonly fresh?: boolean | undefined;
-  /** Called after each probe. */
+  /** Called after each probe; a context that was killed or had no memory is tried twice. */
   readonly onProbe?: ((probe: CeilingProbe) => void) | undefined;
   /** Called with the fraction of the probes that is done, 0 to 1, as far as it can be told. */
   readonly onProgress?: ((fraction: number) => void) | undefined;
@@ -64,7 +65,7 @@ export interface ContextCeiling {
   readonly trainedContext: number | undefined;
   /** What it holds for: options of `loadModel`, beside `context`. */
   readonly settings: Pick<LoadOptions, 'devices' | 'gpuLayers' | 'experts' | 'sequences' | 'spareSequences' | 'threads' | 'ubatch' | 'flashAttention' | 'kv'>;
-  /** What was tried, the shortest context first. */
+  /** What was tried, the shortest context first; of a context that was tried twice, the second time. */
   readonly probes: readonly CeilingProbe[];
 }
 
@@ -102,6 +103,8 @@ const notOfContext: readonly ErrorCode[] = ['ERR_INVALID_ARG', 'ERR_MODEL_NOT_FO
 class Finder {
   readonly #request: PlanRequest;
   #probes: CeilingProbe[] = [];
+  /** Of these what says nothing to later calls. */
+  readonly #passing = new Set<CeilingProbe>();
 
   constructor(private readonly path: string, private readonly options: CeilingRequest, private readonly child: string) {
     const { devices, gpuLayers, sequences, spareSequences, threads, ubatch, flashAttention, kv, packCache, signal, experts, reserve } = options;
@@ -131,6 +134,7 @@ class Finder {
     let end: ContextCeiling['end'] = high === above ? 'max' : 'probe';
     let refusal = '';
     let guess = plan.fits ? stepUp(plan.context) : lowest + 1;
+    let suspected = -1; // was tried once
     for (let made = 0; high - low > 1; ) {
       const step = guess > low && guess < high ? guess : (low + high) >> 1;
       guess = -1; // once
@@ -145,9 +149,12 @@ class Finder {
       const probe = await this.#probe(plan, context, (fraction) => options.onProgress?.((made + fraction) / (made + left)));
       made++;
       this.#probes = [...this.#probes.filter((each) => each.context !== context), probe].sort((a, b) => a.context - b.context);
-      if (key !== undefined) await storeProbes(key, this.#probes);
+      const again = maybeOthers(probe) && step !== suspected;
+      if (again || outOfPatience(probe, options.probeTimeoutMs)) this.#passing.add(probe);
+      else if (key !== undefined) await storeProbes(key, this.#probes.filter((each) => !this.#passing.has(each)));
       options.onProbe?.(probe);
-      if (probe.outcome === 'works') low = step;
+      if (again) suspected = guess = step;
+      else if (probe.outcome === 'works') low = step;
       else {
         high = step;
         end = 'probe';

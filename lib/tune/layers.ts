@@ -70,7 +70,7 @@ async function sweep(path: string, request: LayerRequest, child: string): Promis
   if (series.figures.length === 0) throw new TernionError('ERR_INTERNAL', `sweepLayers: no number of layers could be measured: ${series.missing[0]?.reason}`);
   const { prompt, tokens, rounds, context } = measuring;
   const result: LayerSweep = { ...series, devices: gpus, layers, best: { decode: most('decode'), prefill: most('prefill') }, prompt, tokens, rounds, context, stored: false };
-  await remember(kind, key, result);
+  if (measuring.lasting) await remember(kind, key, result);
   return result;
 }
 

@@ -13,6 +13,7 @@ import type { Plan } from '../plan/plan.js';
 import type { NativeDevice } from '../native.js';
 import type { PlanRequest } from '../plan/request.js';
 import { findingKey, startAllowanceMs } from '../probe/identity.js';
+import { maybeOthers, outOfPatience } from '../probe/passing.js';
 import { outcomes, runProbe } from '../probe/run.js';
 import type { ProbeOutcome, ProbeEnd } from '../probe/run.js';
 import type { Speed, SpeedJob, SpeedSettings } from './child.js';
@@ -73,6 +74,7 @@ export class Measuring {
   readonly prompt: number;
   readonly tokens: number;
   readonly rounds: number;
+  #lasting = true;
 
   private constructor(readonly path: string, private readonly base: SpeedSettings, private readonly options: MeasuringOptions, private readonly child: string, private readonly identity: string, private readonly known: readonly NativeDevice[], plan: Plan) {
     this.plan = plan;
@@ -93,6 +95,11 @@ export class Measuring {
   /** What decides a figure, without the settings that are chosen between. */
   get key(): object {
     return { ...this.#keyOf({}), threads: this.plan.threads, context: this.context, prompt: this.prompt, tokens: this.tokens, rounds: this.rounds };
+  }
+
+  /** Whether what was found is for later calls too: nothing is missing because the caller's `probeTimeoutMs` was over. */
+  get lasting(): boolean {
+    return this.#lasting;
   }
 
   /** The default settings with those of a point in their place. */
@@ -143,10 +150,13 @@ export class Measuring {
     const bad = this.options.fresh === 'all' ? undefined : asEnd(await recall(pointKind, key));
     if (bad !== undefined) return { end: { ...bad, message: `${bad.message} (found before, and not repeated)` }, speed: undefined };
     const job: SpeedJob = { path, context, prompt, tokens, load: this.with(point) };
-    const { end, result } = await runProbe({ script: this.child, job, startMs: startAllowanceMs(this.plan.model.fileBytes), timeoutMs: this.options.probeTimeoutMs, signal: this.options.signal });
+    const run = () => runProbe({ script: this.child, job, startMs: startAllowanceMs(this.plan.model.fileBytes), timeoutMs: this.options.probeTimeoutMs, signal: this.options.signal });
+    let { end, result } = await run();
+    if (maybeOthers(end)) ({ end, result } = await run());
     const speed = end.outcome === 'works' ? (result as Speed) : undefined;
     if (speed === undefined) {
-      if (end.outcome !== 'failed') await remember(pointKind, key, end); // an error is told without harm, so it may be asked again
+      if (outOfPatience(end, this.options.probeTimeoutMs)) this.#lasting = false;
+      else if (end.outcome !== 'failed') await remember(pointKind, key, end); // an error is told without harm, so it may be asked again
       return { end, speed };
     }
     if (before.some(({ text }) => text !== speed.text)) return { end: { ...end, outcome: 'failed', message: 'the same settings gave another text than before' }, speed: undefined };

@@ -54,7 +54,7 @@ export interface TuneResult extends Series {
 /**
  * Measures settings that change a model's speed: ubatch, flash attention, KV types and threads (the logical batch is the ubatch here).
  * Each sample is a process of its own; the default settings, the same again and the others take turns, and what is no farther from the
- * default than the default from itself is a tie, and left as it is. Settings that crash or hang are remembered and never repeated. What was
+ * default than the default from itself is a tie, and left as it is. Settings that crash or hang (not: that outlast `probeTimeoutMs`) are remembered and never repeated. What was
  * found is kept in the user's cache folder, by model, devices and drivers. Close other work while it runs.
  *
  * @throws ERR_INVALID_ARG at once; rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED, ERR_DEVICE_NOT_FOUND,
@@ -105,7 +105,7 @@ async function measure(path: string, request: TuneRequest, child: string): Promi
     settings: kept, decode, prefill, figures, missing: [...alone.missing, ...(combined?.missing ?? [])],
     base: alone.base, control: alone.control, prompt, tokens, rounds, context, stored: false,
   };
-  await remember(kind, key, result);
+  if (measuring.lasting) await remember(kind, key, result);
   return { ...result, settings: { ...fixed, ...kept } };
 }
 

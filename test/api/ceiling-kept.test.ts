@@ -51,6 +51,43 @@ describe('what was found', () => {
   });
 });
 
+describe('an end that may pass', () => {
+  const [min, max] = [768, 1280];
+  const log = () => (process.env['TERNION_TEST_LOG'] = join(folder, `tries-${Math.random()}.log`));
+  const tries = (file: string) => readFileSync(file, 'utf8').trim().split('\n').map((line) => Number(line.split(' ')[1]));
+
+  test('the caller’s own patience is not kept', async () => {
+    const probes: CeilingProbe[] = [];
+    expect(await find({ 1024: 'hang' }, { context: { min, max }, probeTimeoutMs: 1500 })).toMatchObject({ context: 768, end: 'probe', probes: [{}, { context: 1024, outcome: 'hung' }, { context: 1280, outcome: 'hung' }] });
+    expect(await plan(dense, { ...cpu, context: { min, max } })).toMatchObject({ fits: true, context: 1280 });
+    expect(await find({}, { context: { min, max }, onProbe: made(probes) })).toMatchObject({ context: 1280, end: 'max' });
+    expect(probes.map(({ context }) => context)).toEqual([1280]); // what worked is kept
+  });
+
+  for (const [end, expected] of [['SIGKILL', { outcome: 'killed' }], ['memory', { outcome: 'failed', code: 'ERR_OUT_OF_MEMORY' }]] as const) {
+    test(`${end} counts when it was tried a second time`, async () => {
+      const file = log();
+      const probes: CeilingProbe[] = [];
+      const found = await find({ 1024: `${end} once` }, { context: { min, max }, onProbe: made(probes) });
+      expect(found).toMatchObject({ context: 1280, end: 'max', probes: [{ context: 1280, outcome: 'works' }] });
+      expect(probes).toMatchObject([{ context: 1280, ...expected }, { context: 1280, outcome: 'works' }]);
+      expect(tries(file)).toEqual([1280, 1280]);
+      expect((await plan(dense, { ...cpu, context: { min, max } })).context).toBe(1280);
+      const second = log();
+      expect(await find({ 1024: end }, { context: { min, max }, fresh: true })).toMatchObject({ context: 768, end: 'probe', probes: [{ context: 768 }, expected, expected] });
+      expect(tries(second)).toEqual([1280, 1280, 768, 1024, 1024]);
+      expect((await plan(dense, { ...cpu, context: { min, max } })).context).toBe(768);
+    });
+  }
+
+  test('a call that ends after the first try keeps nothing of it', async () => {
+    log();
+    const controller = new AbortController();
+    await expect(find({ 1024: 'SIGKILL' }, { context: { min, max }, signal: controller.signal, onProbe: () => controller.abort() })).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    expect((await plan(dense, { ...cpu, context: { min, max } })).context).toBe(1280);
+  });
+});
+
 describe('a later plan', () => {
   const range = { ...cpu, context: { min: 256 } } as const;
   test('with a range goes no further than what was found, and says so', async () => {

@@ -9,7 +9,9 @@ appendFileSync(log, `${settings}\n`);
 const nth = readFileSync(log, 'utf8').split('\n').length;
 const end = Object.entries(ends).find(([key]) => settings.includes(key))?.[1];
 const speed = (factors) => Object.entries(factors).reduce((product, [key, factor]) => (settings.includes(key) ? product * factor : product), 100) * (1 + jitter * Math.sin(nth * 1.7));
-if (end === 'hang') for (;;);
+if (end === 'hang') for (;;); // without a word
+else if (end === 'silent') for (console.log('{"allowMs":500,"fraction":0}'); ; );
+else if (end === 'kill' || (end === 'kill once' && readFileSync(log, 'utf8').split('\n').filter((line) => line === settings).length < 2)) process.kill(process.pid, 'SIGKILL');
 else if (end === 'abort') process.abort();
 else if (end === 'memory') console.log('{"error":{"code":"ERR_OUT_OF_MEMORY","message":"none left"}}');
 else console.log(JSON.stringify({ result: { prefill: speed(prefill), decode: speed(decode), text: texts ? String(Math.random()) : 'text' } }));

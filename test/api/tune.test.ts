@@ -79,9 +79,9 @@ describe('with speeds that are known', () => {
 
 describe('settings that end a sample', () => {
   test('are said, and never repeated: not in later rounds, not by later calls, not afresh', async () => {
-    const speeds = { ends: { '"ubatch":64': 'abort', q8_0: 'hang' }, decode: { '"ubatch":128': 1.4 } };
-    const found = await find(speeds, { probeTimeoutMs: 1500 });
-    expect(found.missing).toMatchObject([{ settings: { ubatch: 64 }, outcome: 'crashed' }, { settings: { kv: 'q8_0' }, outcome: 'hung', reason: 'not done after 1.50 s' }]);
+    const speeds = { ends: { '"ubatch":64': 'abort', q8_0: 'silent' }, decode: { '"ubatch":128': 1.4 } };
+    const found = await find(speeds);
+    expect(found.missing).toMatchObject([{ settings: { ubatch: 64 }, outcome: 'crashed' }, { settings: { kv: 'q8_0' }, outcome: 'hung', reason: 'no sign of life for 0.500 s' }]);
     expect(chosen(found.settings)).toEqual({ ubatch: 128 });
     const times = (key: string) => samples().filter((settings) => settings.includes(key)).length;
     expect([times('"ubatch":64'), times('q8_0')]).toEqual([1, 1]);
@@ -90,6 +90,21 @@ describe('settings that end a sample', () => {
     expect([times('"ubatch":64'), times('q8_0')]).toEqual([1, 1]);
     expect((await find({}, { fresh: 'all' })).missing).toEqual([]);
     expect([times('"ubatch":64'), times('q8_0')]).toEqual([4, 4]);
+  });
+
+  test('by the time that the caller gave them are asked again, and no result is kept without them', async () => {
+    const found = await find({ ends: { q8_0: 'hang' } }, { probeTimeoutMs: 1500 });
+    expect(found.missing).toMatchObject([{ settings: { kv: 'q8_0' }, outcome: 'hung', reason: 'not done after 1.50 s' }]);
+    const later = await find({});
+    expect(later).toMatchObject({ stored: false, missing: [] });
+    expect(later.figures.map(({ settings }) => settings)).toContainEqual({ kv: 'q8_0' });
+    expect((await find({}, { probeTimeoutMs: 60_000 })).stored).toBe(true);
+  });
+
+  test('killed by what may be another’s doing are tried a second time before that counts', async () => {
+    expect((await find({ ends: { q8_0: 'kill once' } })).missing).toEqual([]);
+    expect((await find({ ends: { q8_0: 'kill' } }, { fresh: true, context: 600 })).missing).toMatchObject([{ settings: { kv: 'q8_0' }, outcome: 'killed' }]);
+    expect((await find({}, { fresh: true, context: 600 })).missing).toMatchObject([{ outcome: 'killed', reason: expect.stringMatching(/not repeated/) as string }]);
   });
 
   test('with an error are asked again', async () => {
