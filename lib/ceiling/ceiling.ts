@@ -17,7 +17,7 @@ import { Search, contextStep } from '../plan/search.js';
 import type { KvPair, Where } from '../plan/search.js';
 import { findingKey, modelIdentity, startAllowanceMs } from '../probe/identity.js';
 import { maybeOthers, outOfPatience } from '../probe/passing.js';
-import { runProbe } from '../probe/run.js';
+import { limitsOf, runProbe } from '../probe/run.js';
 import type { CeilingFigures, CeilingJob } from './child.js';
 import { readCeilingRequest } from './options.js';
 import { limitOf, storeProbes, storedProbes } from './stored.js';
@@ -177,11 +177,11 @@ class Finder {
   }
 
   /**
-   * Why a context need not be tried. Memory: what the CPU's has room for now, and GPUs that share it; that of a GPU's own is what a probe
-   * finds out about. Beyond the shortest context, which the plan was made with, a device may refuse what it took before.
+   * Why a context need not be tried. Memory: what the CPU's has room for now, and GPUs that share it, and what a limit leaves; that of a
+   * GPU's own is what a probe finds out about. Beyond the shortest context, which the plan was made with, a device may refuse what it took before.
    */
   async #refused(where: Where, kv: KvPair, context: number, min: number): Promise<{ end: 'memory' | 'unsupported'; message: string } | undefined> {
-    const known = (await this.#known()).map((device) => (device.id === 'cpu' || device.uma ? device : { ...device, freeBytes: Number.MAX_SAFE_INTEGER }));
+    const known = (await this.#known()).map((device) => (device.id === 'cpu' || device.uma || device.limited !== undefined ? device : { ...device, freeBytes: Number.MAX_SAFE_INTEGER }));
     try {
       const { shortages } = await new Search(this.path, this.#request, known, reserveOf(this.#request)).run(where, context, kv);
       return shortages.length === 0 ? undefined : { end: 'memory', message: 'it would take memory that is reserved, or not there' };
@@ -203,7 +203,7 @@ class Finder {
         spareSequences: options.spareSequences, packCache: options.packCache, cache: { ramBytes: 0 },
       },
     };
-    const { end, result } = await runProbe({ script: this.child, job, startMs, timeoutMs: options.probeTimeoutMs, signal: options.signal, onProgress });
+    const { end, result } = await runProbe({ script: this.child, job, limits: limitsOf(await this.#known(), devices), startMs, timeoutMs: options.probeTimeoutMs, signal: options.signal, onProgress });
     if (end.code !== undefined && notOfContext.includes(end.code as ErrorCode)) throw new TernionError(end.code as ErrorCode, end.message);
     return { context, ...end, ...(result as CeilingFigures | undefined), stored: false };
   }

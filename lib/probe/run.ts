@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { TernionError } from '../errors.js';
+import type { NativeDevice } from '../native.js';
 import type { ProbeLine } from './child.js';
 
 /** How a probe ended. */
@@ -35,11 +36,21 @@ export interface ProbeEnd {
   readonly ms: number;
 }
 
+/** Bytes by device. */
+export type DeviceLimits = Readonly<Record<string, number>>;
+
+/** What {@link limitDevice} holds this process to, of the devices that are used: another process knows nothing of it. */
+export function limitsOf(known: readonly NativeDevice[], used: readonly string[]): DeviceLimits {
+  return Object.fromEntries(known.flatMap(({ id, limited }) => (limited !== undefined && used.includes(id) ? [[id, limited.limitBytes]] : [])));
+}
+
 export interface ProbeRun {
   /** The child's program; it calls `serve`. */
   readonly script: string;
   /** For the child; becomes JSON. */
   readonly job: object;
+  /** Of this process, which the child is to keep to as well: bytes by device. */
+  readonly limits?: DeviceLimits | undefined;
   /** Until the child's first sign of life, which then says how long it may be silent. */
   readonly startMs: number;
   /** For all of it, in place of that. */
@@ -53,11 +64,11 @@ const ownDoing = new Set(['SIGSEGV', 'SIGABRT', 'SIGBUS', 'SIGILL', 'SIGFPE', 'S
 const mournMs = 5000;
 
 /** Rejects with ERR_ABORTED, the child being gone by then, and with ERR_INTERNAL where no process can be started. */
-export async function runProbe({ script, job, startMs, timeoutMs, signal, onProgress }: ProbeRun): Promise<{ end: ProbeEnd; result: unknown }> {
+export async function runProbe({ script, job, limits = {}, startMs, timeoutMs, signal, onProgress }: ProbeRun): Promise<{ end: ProbeEnd; result: unknown }> {
   const aborted = () => new TernionError('ERR_ABORTED', 'probing was aborted', { cause: signal?.reason });
   if (signal?.aborted) throw aborted();
   const started = performance.now();
-  const child = spawn(process.execPath, [script, JSON.stringify(job)], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' } });
+  const child = spawn(process.execPath, [script, JSON.stringify(job), JSON.stringify(limits)], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' } });
   child.stdin.on('error', () => {}); // it ended
   let silentFor: number | undefined; // it was ended for that
   let last: Exclude<ProbeLine, { allowMs: number }> | undefined;

@@ -14,7 +14,7 @@ import type { NativeDevice } from '../native.js';
 import type { PlanRequest } from '../plan/request.js';
 import { findingKey, startAllowanceMs } from '../probe/identity.js';
 import { maybeOthers, outOfPatience } from '../probe/passing.js';
-import { outcomes, runProbe } from '../probe/run.js';
+import { limitsOf, outcomes, runProbe } from '../probe/run.js';
 import type { ProbeOutcome, ProbeEnd } from '../probe/run.js';
 import type { Speed, SpeedJob, SpeedSettings } from './child.js';
 
@@ -150,7 +150,7 @@ export class Measuring {
     const bad = this.options.fresh === 'all' ? undefined : asEnd(await recall(pointKind, key));
     if (bad !== undefined) return { end: { ...bad, message: `${bad.message} (found before, and not repeated)` }, speed: undefined };
     const job: SpeedJob = { path, context, prompt, tokens, load: this.with(point) };
-    const run = () => runProbe({ script: this.child, job, startMs: startAllowanceMs(this.plan.model.fileBytes), timeoutMs: this.options.probeTimeoutMs, signal: this.options.signal });
+    const run = () => runProbe({ script: this.child, job, limits: limitsOf(this.known, this.plan.devices), startMs: startAllowanceMs(this.plan.model.fileBytes), timeoutMs: this.options.probeTimeoutMs, signal: this.options.signal });
     let { end, result } = await run();
     if (maybeOthers(end)) ({ end, result } = await run());
     const speed = end.outcome === 'works' ? (result as Speed) : undefined;
