@@ -29,7 +29,7 @@ export interface SpeedAtDepth {
 /** What a planned model would do here, with nothing beside it. */
 export interface PlannedSpeed {
   /**
-   * `'steps'`: its steps were measured here, at depths 0 and 4096; between them and beyond, time grows evenly. `'bandwidth'`: from bytes per
+   * `'steps'`: its steps were measured here, at depth 0 and at 4096, or as deep as the context goes; between them and beyond, time grows evenly. `'bandwidth'`: from bytes per
    * token and what the device reads per second, which it will not surpass.
    */
   readonly basis: 'steps' | 'bandwidth';
@@ -67,8 +67,13 @@ export interface StepMeasurement {
 
 const format = 1; // raised when steps are measured otherwise
 /** Of a step. */
-const prefillTokens = ({ ubatch }: Pick<Plan, 'ubatch'>) => Math.min(512, ubatch);
-const depths = [0, 4096] as const;
+const prefillTokens = ({ ubatch }: Pick<Plan, 'ubatch'>) => Math.min(2048, ubatch);
+const deepest = 4096;
+/** Depths that steps are measured at: nowhere that the plan's context, or what the model was trained for, does not go. */
+const depthsMeasured = ({ context, model, ...plan }: Pick<Plan, 'context' | 'model' | 'ubatch'>) => {
+  const deep = Math.min(deepest, (model.trainedContext || Infinity) - prefillTokens(plan), context - prefillTokens(plan));
+  return deep >= 256 ? [0, deep] : [0];
+};
 const mostUnrest = 1.25;
 const gpuCacheBytes = 256 * 2 ** 20;
 
@@ -96,25 +101,35 @@ export async function stepsOf(plan: Plan, facts: ModelFacts, request: Pick<PlanR
   const used = known.filter(({ id }) => id === 'cpu' || plan.devices.includes(id)).map((device) => ({ id: device.id, description: describe(device), capabilities: device.capabilities }));
   const { gpuLayers, experts, kv, threads, ubatch, flashAttention, allowFallback } = plan;
   const { llama, compiler } = buildInfo();
-  const key = { format, model: facts.digest, llama, compiler, kernels: process.env['TERNION_KERNEL'] ?? '', used, gpuLayers, experts, kv, threads, ubatch, flashAttention };
+  const depths = depthsMeasured(plan);
+  const key = { format, depths, model: facts.digest, llama, compiler, kernels: process.env['TERNION_KERNEL'] ?? '', used, gpuLayers, experts, kv, threads, ubatch, flashAttention };
   const kept = measure === 'again' ? undefined : await recall('steps', key);
-  if (isSteps(kept)) return { steps: kept, disturbed: false };
+  if (isSteps(kept, depths)) return { steps: kept, disturbed: false };
   if (measure === false) return undefined;
   const settings = { gpuLayers, experts, threads, ubatch, flashAttention, allowFallback, kv: kv as { readonly k: KvType; readonly v: KvType }, sequences: 1, cache: { ramBytes: 0, checkpointBytes: 0 } };
   const options = nativeLoadOptions(plan.path, settings, plan.devices.filter((id) => id !== 'cpu'), known, plan.context);
   const points = depths.flatMap((depth) => [{ tokens: 1, depth }, { tokens: prefillTokens(plan), depth }]);
-  const { points: times } = await abortable(signal, () => addon().stepTimes(options, points, null)).catch((failure: unknown) => {
+  const { points: times } = await oneAtATime(() => abortable(signal, () => addon().stepTimes(options, points, null))).catch((failure: unknown) => {
     const { code, message } = fromNative(failure);
     throw code === 'ERR_OUT_OF_MEMORY' || code === 'ERR_INVALID_ARG' ? new NotMeasured(message) : failure;
   });
   const of = (depth: number, tokens: number) => times.find((time) => time.depth === depth && time.tokens === tokens) as NativeStepTime;
   const steps = depths.map((depth) => ({ depth, decode: of(depth, 1).seconds, prefill: of(depth, prefillTokens(plan)).seconds }));
+  if (!isSteps(steps, depths)) throw new NotMeasured('other programs took so much of the machine that what was measured makes no sense');
   const disturbed = times.some(({ unrest }) => unrest > mostUnrest);
   if (!disturbed) await remember('steps', key, steps);
   return { steps, disturbed };
 }
 
-function isSteps(value: unknown): value is readonly StepSeconds[] {
+let last: Promise<unknown> = Promise.resolve();
+/** Two measurements at once would measure each other. */
+function oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+  const done = last.then(work);
+  last = done.catch(() => {});
+  return done;
+}
+
+function isSteps(value: unknown, depths: readonly number[]): value is readonly StepSeconds[] {
   const positive = (n: unknown) => typeof n === 'number' && n > 0 && Number.isFinite(n);
   return Array.isArray(value) && value.length === depths.length && value.every((step: Partial<StepSeconds> | null, i) => step?.depth === depths[i] && positive(step?.decode) && positive(step?.prefill));
 }
@@ -137,7 +152,7 @@ export function readBytes(plan: Pick<Plan, 'weights' | 'memory' | 'kvTokens'>, f
   const bytes = new Map<string, number>();
   const add = (device: string, n: number) => bytes.set(device, (bytes.get(device) ?? 0) + n);
   let tied = facts.tiedBytes ?? 0;
-  for (const { device, role, bytes: held } of plan.weights) {
+  for (const { device, role, bytes: held } of [...plan.weights].reverse()) { // the CPU's come first, whose copy beside a GPU has the rows
     if (role === 'embedding') { // rows of it, unless they are the output's matrix
       add(device, Math.min(held, tied));
       tied -= Math.min(held, tied);
@@ -146,10 +161,11 @@ export function readBytes(plan: Pick<Plan, 'weights' | 'memory' | 'kvTokens'>, f
     }
   }
   for (const { device, kvBytes } of plan.memory) add(device, (kvBytes / plan.kvTokens) * depth);
+  for (const [device, n] of bytes) if (n === 0) bytes.delete(device);
   return bytes;
 }
 
-const depthsOf = ({ context }: Pick<Plan, 'context'>) => [...new Set([...depths.filter((depth) => depth < context), context])];
+const depthsOf = ({ context }: Pick<Plan, 'context'>) => [...new Set([...[0, deepest].filter((depth) => depth < context), context])];
 const total = (bytes: ReadonlyMap<string, number>) => Math.round([...bytes.values()].reduce((sum, n) => sum + n, 0));
 
 /** Seconds at any depth: on the line through the measured ones. */

@@ -2,7 +2,7 @@
  * `plan.sweep()`: a mixture's experts beside a GPU, layer by layer.
  */
 import { addon } from '../addon.js';
-import { defaultDevices, needsGpu } from '../devices.js';
+import { defaultDevices, defaultFallback, needsGpu } from '../devices.js';
 import { TernionError, fromNative } from '../errors.js';
 import type { NativeDevice } from '../native.js';
 import { readPlanRequest } from './options.js';
@@ -42,9 +42,10 @@ export interface ExpertSweep {
  * const { rows, chosen } = await plan.sweep('mixture.gguf', { devices: ['vulkan0'], measure: true });
  * ```
  */
-export function planSweep(path: string, request: Omit<PlanRequest, 'experts'> = {}): Promise<ExpertSweep> {
+export function planSweep(path: string, request: Omit<PlanRequest, 'experts' | 'expertCache'> = {}): Promise<ExpertSweep> {
   const checked = readPlanRequest(path, request, 'plan.sweep');
   if (checked.experts !== undefined) throw invalid('request.experts is what a sweep goes through; leave it out', 'request.experts');
+  if (checked.expertCache !== undefined) throw invalid('request.expertCache is not part of a sweep, whose speeds are those without a cache; leave it out', 'request.expertCache');
   return sweep(path, checked).catch((failure: unknown) => Promise.reject(fromNative(failure, request.signal?.aborted ? { cause: request.signal.reason } : {})));
 }
 
@@ -55,8 +56,9 @@ async function sweep(path: string, request: PlanRequest): Promise<ExpertSweep> {
   const gpus = (request.devices ?? defaultDevices(known, process.env['TERNION_DEVICES'])).filter((id) => id !== 'cpu');
   if (gpus.length === 0) throw invalid('experts move between a GPU and the CPU, and no GPU is used; name one with devices', 'request.devices');
   const { context: asked } = request;
-  const context = typeof asked === 'object' ? asked.min : asked;
-  const at = (cpuLayers: number) => planFor(path, { ...request, devices: gpus, context, measure: false, experts: { cpuLayers } }, known);
+  const context = typeof asked === 'object' ? (asked.max ?? asked.min) : asked;
+  const allowFallback = request.allowFallback ?? defaultFallback(request.devices, process.env['TERNION_DEVICES']);
+  const at = (cpuLayers: number) => planFor(path, { ...request, allowFallback, devices: gpus, context, measure: false, experts: { cpuLayers } }, known);
   const first = await at(0);
   const layers = first.weights.filter(({ role }) => role === 'experts').map(({ layer }) => layer);
   if (layers.length === 0) throw invalid(`${first.model.name} has no experts`, 'path');

@@ -196,22 +196,41 @@ Result<bool> StandIn::bind_in(ggml_backend_buffer_type_t memory, Buffers & buffe
     return true;
 }
 
+const std::vector<uint8_t> & StandIn::pattern_of(ggml_type type) {
+    std::vector<uint8_t> & pattern = patterns_[type];
+    if (pattern.empty()) {
+        pattern.resize(pattern_blocks * ggml_type_size(type));
+        RandomBits random(1, ggml_type_name(type));
+        random_weights(type, 0.02, random, pattern.data(), pattern_blocks);
+    }
+    return pattern;
+}
+
+/// Tensors begin at other blocks of it: queries, keys and values that are all the same would not look like attention.
+size_t StandIn::begin_of(ggml_type type) { return (filled_++ * 7919 % pattern_blocks) * ggml_type_size(type); }
+
 void StandIn::fill(ggml_tensor * tensor, bool weights) {
     const size_t bytes = ggml_nbytes(tensor);
+    ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(tensor->buffer);
+    // Layouts of the CPU's own take a tensor as a whole; all else is written piece by piece, for it may be gigabytes.
+    const bool whole = is_cpu_memory(type) && !ggml_backend_buft_is_host(type);
+    if (!whole && can_be_random(tensor->type) && !(weights && tensor->type == GGML_TYPE_F32 && std::strstr(tensor->name, "norm"))) {
+        const std::vector<uint8_t> & pattern = pattern_of(tensor->type);
+        size_t from = begin_of(tensor->type);
+        for (size_t at = 0; at < bytes; from = 0) {
+            const size_t n = std::min(bytes - at, pattern.size() - from);
+            ggml_backend_tensor_set(tensor, pattern.data() + from, at, n);
+            at += n;
+        }
+        return;
+    }
     std::vector<uint8_t> all(bytes);
     const bool norm = weights && tensor->type == GGML_TYPE_F32 && std::strstr(tensor->name, "norm");
     if (norm) {
         std::fill_n(reinterpret_cast<float *>(all.data()), bytes / sizeof(float), 1.0f);
     } else if (can_be_random(tensor->type)) {
-        std::vector<uint8_t> & pattern = patterns_[tensor->type];
-        const size_t block = ggml_type_size(tensor->type);
-        if (pattern.empty()) {
-            pattern.resize(pattern_blocks * block);
-            RandomBits random(1, ggml_type_name(tensor->type));
-            random_weights(tensor->type, 0.02, random, pattern.data(), pattern_blocks);
-        }
-        // Tensors begin at other blocks of it: queries, keys and values that are all the same would not look like attention.
-        size_t from = (filled_++ * 7919 % pattern_blocks) * block;
+        const std::vector<uint8_t> & pattern = pattern_of(tensor->type);
+        size_t from = begin_of(tensor->type);
         for (size_t at = 0; at < bytes; from = 0) {
             const size_t n = std::min(bytes - at, pattern.size() - from);
             std::memcpy(all.data() + at, pattern.data() + from, n);

@@ -57,6 +57,8 @@ class StandIn {
     std::string key_of(const std::string & name, const ggml_tensor * tensor, int32_t layer) const;
     Result<bool> bind(Buffers & buffers, const Named & tensors, bool weights, const std::atomic<bool> & cancel);
     Result<bool> bind_in(ggml_backend_buffer_type_t memory, Buffers & buffers, const Named & tensors, bool weights, const std::atomic<bool> & cancel);
+    const std::vector<uint8_t> & pattern_of(ggml_type type);
+    size_t begin_of(ggml_type type);
     void fill(ggml_tensor * tensor, bool weights);
 
     const llama_model * const model_;

@@ -22,7 +22,7 @@
 namespace ternion {
 namespace {
 
-constexpr uint32_t most_tokens = 512; // of a step
+constexpr uint32_t most_tokens = 2048; // of a step
 constexpr uint32_t decoded = 64;      // tokens after a depth, at most
 constexpr double enough_seconds = 0.4; // of steps at a point
 constexpr double long_step = 0.6;      // seconds: fewer layers will do
@@ -100,20 +100,21 @@ class Runner {
 
   private:
     llama_context * handle() const { return context_->handle(); }
-    static Error cannot_rewind(uint32_t depth) { return Error{ErrorCode::internal, "a context of " + std::to_string(depth) + " tokens cannot be laid out"}; }
+    static Error cannot_rewind(uint32_t depth) { return Error{ErrorCode::invalid_arg, "a context of " + std::to_string(depth) + " tokens cannot be laid out to be measured"}; }
 
     /// Makes the memory hold `depth` tokens, without computing them.
     bool rewind(uint32_t depth) {
         const llama_memory_t memory = llama_get_memory(handle());
         memory->clear(false);
         llama_batch_allocr tokens(model_->handle()->hparams.n_pos_per_embd());
+        const uint32_t piece = std::min(most_tokens, llama_n_ubatch(handle())); // a window has no room for more
         for (uint32_t at = 0; at < depth;) {
-            fill_batch(std::min(depth - at, most_tokens), at);
+            fill_batch(std::min(depth - at, piece), at);
             at += static_cast<uint32_t>(batch_.size());
             if (!tokens.init(batch_.get(), model_->handle()->vocab, memory, model_->handle()->hparams.n_embd_inp(), LLAMA_MAX_SEQ, false)) {
                 return false;
             }
-            const auto taken = memory->init_batch(tokens, most_tokens, false);
+            const auto taken = memory->init_batch(tokens, piece, false);
             if (!taken || taken->get_status() != LLAMA_MEMORY_STATUS_SUCCESS) {
                 return false;
             }
@@ -136,8 +137,8 @@ class Runner {
 
     Result<double> step(uint32_t n, uint32_t position) {
         fill_batch(n, position);
-        const auto begin = std::chrono::steady_clock::now();
         const ThreadBudget::Turn turn; // no model of this process computes meanwhile
+        const auto begin = std::chrono::steady_clock::now();
         llama_attach_threadpool(handle(), turn.pool(), turn.pool());
         const int32_t threads = n == 1 ? governor_.threads() : context_->threads(); // as a loaded model does it
         llama_set_n_threads(handle(), threads, threads);
@@ -309,6 +310,9 @@ Result<StepTimes> step_times(const EngineOptions & options, const std::vector<St
     }
     if ((*model)->info().encoder || !(*model)->info().causal) {
         return Error{ErrorCode::invalid_arg, options.model.path + ": a model that does not generate has no steps to measure"};
+    }
+    if ((*model)->handle()->pos_embd && cells > static_cast<uint32_t>((*model)->info().trained_context)) { // a row for each position, and no more
+        return Error{ErrorCode::invalid_arg, options.model.path + ": the model knows " + std::to_string((*model)->info().trained_context) + " positions; found " + std::to_string(cells)};
     }
     ContextOptions context = options.context;
     context.context = context.kv_tokens = cells;
