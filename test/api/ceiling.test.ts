@@ -2,11 +2,14 @@ import { execFile, execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, expect, test } from 'vitest';
-import { devices, findMaxContext, loadModel, plan } from '../../dist/index.js';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { addon } from '../../dist/addon.js';
+import { findMaxContext, loadModel, plan } from '../../dist/index.js';
 import type { CeilingProbe, ContextCeiling } from '../../dist/index.js';
 import { findCeiling } from '../../dist/ceiling/ceiling.js';
 import { cpu, dense, find, folder, made, storeFolder, stored } from './ceilings.js';
+
+afterEach(() => vi.restoreAllMocks());
 
 describe('a context that works', () => {
   test('was filled to four fifths, and decoded behind that', async () => {
@@ -92,8 +95,10 @@ describe('the search', () => {
   });
 
   test('tries nothing that would take reserved memory', async () => {
-    const [{ freeBytes }] = (await devices()) as unknown as [{ freeBytes: number }];
-    const settings = { kv: 'f32', sequences: 8 } as const; // 80 KiB for each token of context: other programs' memory moves by more than little
+    const still = await addon().devices(false); // other programs' memory moves
+    vi.spyOn(addon(), 'devices').mockResolvedValue(still);
+    const { freeBytes } = still.devices[0]!;
+    const settings = { kv: 'f32', sequences: 8 } as const; // 80 KiB for each token of context
     const least = (await plan(dense, { ...cpu, ...settings, context: 256, cache: { ramBytes: 0 } })).memory[0]!.bytes;
     const probes: CeilingProbe[] = [];
     const found = await find({}, { ...settings, context: { max: 1_000_000 }, reserve: { hostBytes: Math.max(0, freeBytes - least - 160 * 2 ** 20) }, onProbe: made(probes) });
