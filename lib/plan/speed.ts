@@ -29,7 +29,7 @@ export interface SpeedAtDepth {
 /** What a planned model would do here, with nothing beside it. */
 export interface PlannedSpeed {
   /**
-   * `'steps'`: its steps were measured here, at depth 0 and at 4096, or as deep as the context goes; between them and beyond, time grows evenly. `'bandwidth'`: from bytes per
+   * `'steps'`: its steps were measured here, at depth 0 and at 4096, or as deep as the model was trained for; between them and beyond, time grows evenly. `'bandwidth'`: from bytes per
    * token and what the device reads per second, which it will not surpass.
    */
   readonly basis: 'steps' | 'bandwidth';
@@ -69,9 +69,9 @@ const format = 1; // raised when steps are measured otherwise
 /** Of a step. */
 const prefillTokens = ({ ubatch }: Pick<Plan, 'ubatch'>) => Math.min(2048, ubatch);
 const deepest = 4096;
-/** Depths that steps are measured at: nowhere that the plan's context, or what the model was trained for, does not go. */
-const depthsMeasured = ({ context, model, ...plan }: Pick<Plan, 'context' | 'model' | 'ubatch'>) => {
-  const deep = Math.min(deepest, (model.trainedContext || Infinity) - prefillTokens(plan), context - prefillTokens(plan));
+/** Depths that steps are measured at, for all contexts: nowhere that the model was not trained for. */
+const depthsMeasured = ({ model, ...plan }: Pick<Plan, 'model' | 'ubatch'>) => {
+  const deep = Math.min(deepest, (model.trainedContext || Infinity) - prefillTokens(plan));
   return deep >= 256 ? [0, deep] : [0];
 };
 const mostUnrest = 1.25;

@@ -6,6 +6,7 @@ import { devices, loadModel, plan } from '../../dist/index.js';
 import type { Plan } from '../../dist/index.js';
 import { addon } from '../../dist/addon.js';
 import { synthesize } from '../../dist/gguf/index.js';
+import { nativeLoadOptions } from '../../dist/native-options.js';
 import { modelFacts, stepsOf } from '../../dist/plan/speed.js';
 
 const dense = 'models/tern-5m-tq2_0.gguf';
@@ -83,7 +84,7 @@ describe('speed in a plan', () => {
     const [name] = files();
     const path = join(cache, 'ternion', 'measured', name!);
     const good = readFileSync(path, 'utf8');
-    for (const bad of ['', '{', good.slice(0, -20), good.replace(/"decode": [0-9.e-]+/, '"decode": -1'), good.replace(/"decode": [0-9.e-]+/, '"decode": null'), good.replace('"depth": 4096', '"depth": 1'), good.replace('"value"', '"worth"')]) {
+    for (const bad of ['', '{', good.slice(0, -20), good.replace(/"decode": [0-9.e-]+/, '"decode": -1'), good.replace(/"decode": [0-9.e-]+/, '"decode": null'), good.replace(/"depth": \d{2,}/, '"depth": 1'), good.replace('"value"', '"worth"')]) {
       writeFileSync(path, bad);
       expect((await plan(dense, cpu)).speed, bad).toBeUndefined();
     }
@@ -162,4 +163,33 @@ describe('the best of several files', () => {
     expect(fast.files[1]!.reason).toMatch(/10\.0 tok\/s, not the 50/);
     expect((await plan.best(paths, { ...cpu, reserve: { hostBytes: 2 ** 50 } })).best).toBeUndefined();
   }, 30_000);
+});
+
+describe('models that steps cannot be measured of everywhere', () => {
+  test('positions that are learned: no deeper than there are any', async () => {
+    const path = join(folder, 'learned.gguf');
+    const [width, layers] = [64, 2];
+    const layer = (i: number) => ([
+      ['attn_norm.weight', [width]], ['attn_norm.bias', [width]], ['attn_qkv.weight', [width, 3 * width]], ['attn_qkv.bias', [3 * width]], ['attn_output.weight', [width, width]], ['attn_output.bias', [width]],
+      ['ffn_norm.weight', [width]], ['ffn_norm.bias', [width]], ['ffn_up.weight', [width, 4 * width]], ['ffn_up.bias', [4 * width]], ['ffn_down.weight', [4 * width, width]], ['ffn_down.bias', [width]],
+    ] as [string, number[]][]).map(([name, shape]): [string, number[]] => [`blk.${i}.${name}`, shape]);
+    const tensors: [string, number[]][] = [['token_embd.weight', [width, 3072]], ['position_embd.weight', [width, 1024]], ['output_norm.weight', [width]], ['output_norm.bias', [width]], ...layer(0), ...layer(1)];
+    await addon().synthesize({
+      path, tokenizer: dense, vocabulary: 3072, seed: 1, headerOnly: false,
+      metadata: [
+        { key: 'general.architecture', type: 'str', value: 'gpt2' }, { key: 'gpt2.attention.layer_norm_epsilon', type: 'f32', value: 1e-5 },
+        ...Object.entries({ context_length: 1024, embedding_length: width, block_count: layers, feed_forward_length: 4 * width, 'attention.head_count': 1 }).map(([key, value]) => ({ key: `gpt2.${key}`, type: 'u32' as const, value })),
+      ],
+      tensors: tensors.map(([name, shape]) => ({ name, shape: Int32Array.from(shape), type: 'f32', random: true, value: 0.02 })),
+    }, null).promise;
+    const { speed } = await plan(path, { devices: ['cpu'], context: 1024, measure: true });
+    expect(speed).toMatchObject({ basis: 'steps' });
+    await expect(addon().stepTimes(nativeLoadOptions(path, {}, [], await devices(), 1024), [{ tokens: 1, depth: 1024 }], null).promise).rejects.toMatchObject({ code: 'ERR_INVALID_ARG', message: expect.stringMatching(/knows 1024 positions/) as string });
+  }, 60_000);
+
+  test('a window that has no room for a step of 512', async () => {
+    const path = join(folder, 'window.gguf');
+    await synthesize(path, { architecture: 'gpt-oss', layers: 2, width: 256, feedForward: 256, heads: 4, kvHeads: 2, headSize: 64, vocabulary: 3072, context: 8192, ropeBase: 1e4, epsilon: 1e-6, tied: false, window: 128, experts: { count: 4, used: 2, feedForward: 256 } }, { types: { matrices: 'q8_0', embedding: 'q8_0' } });
+    for (const ubatch of [64, 16]) expect((await plan(path, { devices: ['cpu'], ubatch, context: 2048, measure: 'again' })).speed).toMatchObject({ basis: 'steps' });
+  }, 120_000);
 });
