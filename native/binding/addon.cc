@@ -3,6 +3,7 @@
 #include "environment.h"
 #include "kernel_bench_object.h"
 #include "model_object.h"
+#include "on_io.h"
 #include "snapshot_object.h"
 #include "task.h"
 
@@ -22,92 +23,34 @@ namespace {
 napi_value build_info(napi_env env, const Call &) { return make_build_info(env); }
 
 napi_value devices(napi_env env, const Call & call) {
-    napi_value promise;
-    const bool probe_gpu = to_bool(env, call[0]);
-    const Promise settled(env, promise);
-    Environment::of(env).io.post([probe_gpu, settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        try { // a driver may throw
-            settled.resolve([list = list_devices(probe_gpu)](napi_env e) { return make(e, list); });
-        } catch (const std::exception & e) {
-            settled.reject(Error{ErrorCode::internal, std::string("listing the devices failed: ") + e.what()});
-        }
-    });
-    return promise;
+    return on_io(env, "listing the devices", [probe_gpu = to_bool(env, call[0])]() -> Result<DeviceList> { return list_devices(probe_gpu); }, resolve_made);
 }
 
 napi_value limit_device(napi_env env, const Call & call) {
-    napi_value promise;
-    const Promise settled(env, promise);
     const double bytes = to_number(env, call[1]);
-    Environment::of(env).io.post([id = to_string(env, call[0]), bytes, settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        try { // a driver may throw
-            const auto limited = ternion::limit_device(id, bytes < 0 ? std::nullopt : std::optional(static_cast<uint64_t>(bytes)));
-            limited ? settled.resolve([](napi_env e) { return make_undefined(e); }) : settled.reject(limited.error());
-        } catch (const std::exception & e) {
-            settled.reject(Error{ErrorCode::internal, std::string("limiting the device failed: ") + e.what()});
-        }
-    });
-    return promise;
+    return on_io(
+        env, "limiting the device",
+        [id = to_string(env, call[0]), bytes] { return ternion::limit_device(id, bytes < 0 ? std::nullopt : std::optional(static_cast<uint64_t>(bytes))); }, resolve_nothing);
 }
 
 napi_value held(napi_env env, const Call & call) {
-    napi_value promise;
-    auto ids = to_strings(env, call[0]);
-    const Promise settled(env, promise);
-    Environment::of(env).io.post([ids = std::move(ids), settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        try { // a driver may throw
+    return on_io(
+        env, "reading what is held of the devices",
+        [ids = to_strings(env, call[0])]() -> Result<std::vector<HeldMemory>> {
             const auto gpus = find_gpu_devices(ids);
-            settled.resolve([list = held_memory(gpus ? *gpus : std::vector<Device>())](napi_env e) { return make(e, list); });
-        } catch (const std::exception & e) {
-            settled.reject(Error{ErrorCode::internal, std::string("reading what is held of the devices failed: ") + e.what()});
-        }
-    });
-    return promise;
+            return held_memory(gpus ? *gpus : std::vector<Device>());
+        },
+        resolve_made);
 }
 
 napi_value inspect(napi_env env, const Call & call) {
-    napi_value promise;
-    auto path = to_string(env, call[0]);
-    const Promise settled(env, promise);
-    Environment::of(env).io.post([path = std::move(path), settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        auto file = GgufFile::read(path);
-        if (!file) {
-            settled.reject(file.error());
-            return;
-        }
-        settled.resolve([file = std::move(*file)](napi_env e) { return make(e, file); });
-    });
-    return promise;
+    return on_io(env, "reading the header", [path = to_string(env, call[0])] { return GgufFile::read(path); }, resolve_made);
 }
 
 napi_value fingerprint_of(napi_env env, const Call & call) {
-    napi_value promise;
-    auto path = to_string(env, call[0]);
-    const Promise settled(env, promise);
-    Environment::of(env).io.post([path = std::move(path), settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        const auto found = fingerprint(path);
-        if (!found) {
-            settled.reject(found.error());
-            return;
-        }
-        settled.resolve([text = to_text(*found)](napi_env e) { return make(e, text); });
-    });
-    return promise;
+    return on_io(
+        env, "reading the file", [path = to_string(env, call[0])] { return fingerprint(path); },
+        [](const Promise & settled, const Fingerprint & found) { settled.resolve([text = to_text(found)](napi_env e) { return make(e, text); }); });
 }
 
 napi_value load(napi_env env, const Call & call) {

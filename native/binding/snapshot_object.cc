@@ -1,6 +1,7 @@
 #include "snapshot_object.h"
 
 #include "environment.h"
+#include "on_io.h"
 
 #include <cstring>
 
@@ -13,38 +14,18 @@ using Holder = SnapshotPtr;
 
 SnapshotPtr of(napi_env env, const Call & call) { return to_snapshot(env, call.self); }
 
-/// Work that may take long, on the environment's I/O thread: files, and checksums of 100 MB.
-template <typename Work, typename Settle>
-napi_value on_io(napi_env env, Work work, Settle settle) {
-    napi_value promise;
-    const Promise settled(env, promise);
-    Environment::of(env).io.post([work = std::move(work), settle, settled](bool cancelled) {
-        if (cancelled) {
-            return;
-        }
-        auto result = work();
-        if (!result) {
-            settled.reject(result.error());
-            return;
-        }
-        settle(settled, std::move(*result));
-    });
-    return promise;
-}
-
 void settle_snapshot(const Promise & settled, Snapshot snapshot) {
     settled.resolve([shared = std::make_shared<const Snapshot>(std::move(snapshot))](napi_env e) { return make_snapshot(e, shared); });
 }
 
 napi_value save(napi_env env, const Call & call) {
     return on_io(
-        env, [snapshot = of(env, call), path = to_string(env, call[0])] { return save_snapshot(*snapshot, path); },
-        [](const Promise & settled, bool) { settled.resolve(nullptr); });
+        env, "saving the snapshot", [snapshot = of(env, call), path = to_string(env, call[0])] { return save_snapshot(*snapshot, path); }, resolve_nothing);
 }
 
 napi_value serialize(napi_env env, const Call & call) {
     return on_io(
-        env,
+        env, "writing the snapshot",
         [snapshot = of(env, call)]() -> Result<std::shared_ptr<Bytes>> {
             try {
                 auto bytes = std::make_shared<Bytes>(Bytes::of(encoded_bytes(*snapshot, snapshot->state.size)));
@@ -99,12 +80,12 @@ SnapshotPtr to_snapshot(napi_env env, napi_value object) {
 }
 
 napi_value load_snapshot_file(napi_env env, const Call & call) {
-    return on_io(env, [path = to_string(env, call[0])] { return load_snapshot(path); }, settle_snapshot);
+    return on_io(env, "reading the snapshot", [path = to_string(env, call[0])] { return load_snapshot(path); }, settle_snapshot);
 }
 
 napi_value decode_snapshot(napi_env env, const Call & call) {
     const auto bytes = std::make_shared<std::vector<uint8_t>>(to_bytes(env, call[0]));
-    return on_io(env, [bytes] { return decode(bytes->data(), bytes->size()); }, settle_snapshot);
+    return on_io(env, "reading the snapshot", [bytes] { return decode(bytes->data(), bytes->size()); }, settle_snapshot);
 }
 
 } // namespace ternion::binding
