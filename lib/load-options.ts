@@ -80,7 +80,7 @@ const planned = z.looseObject(
     gpuLayers: z.union([z.literal('all'), intFrom(0)], made),
     experts,
     context: intFrom(1), sequences: intFrom(1, 254), kvTokens: intFrom(1), spareSequences: intFrom(0, 253), threads: intFrom(1, 512),
-    ubatch: intFrom(1, largestUbatch), flashAttention: boolean,
+    ubatch: intFrom(1, largestUbatch), flashAttention: boolean, flashAttentionAsked: flashAttention,
     kv: z.strictObject({ k: kvType, v: kvType }, { error: kvExpected }),
     ramBytes: bytes, checkpointBytes: bytes, expertCacheBytes: bytes,
     allowFallback: z.union([z.boolean(), z.literal('operations')], made),

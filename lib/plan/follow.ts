@@ -26,7 +26,7 @@ export async function followPlan(path: string, plan: Plan, options: Pick<LoadOpt
     if (describe(here) !== description) throw refuse(`the plan was made for another machine: ${device} was ${description} and is ${describe(here)}`, { device });
   }
   const settings = {
-    allowFallback: plan.allowFallback, gpuLayers: plan.gpuLayers, experts: plan.experts, expertCache: { deviceBytes: plan.expertCacheBytes }, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads, ubatch: plan.ubatch, flashAttention: plan.flashAttention,
+    allowFallback: plan.allowFallback, gpuLayers: plan.gpuLayers, experts: plan.experts, expertCache: { deviceBytes: plan.expertCacheBytes }, sequences: plan.sequences, kvTokens: plan.kvTokens, spareSequences: plan.spareSequences, threads: plan.threads, ubatch: plan.ubatch, flashAttention: plan.flashAttentionAsked,
     kv: plan.kv as { readonly k: KvType; readonly v: KvType }, mmap: options.mmap, packCache: options.packCache, countExperts: options.countExperts,
     cache: { ...options.cache, ramBytes: plan.ramBytes, checkpointBytes: plan.checkpointBytes },
   };

@@ -163,7 +163,7 @@ function finish(path: string, request: PlanRequest, allowFallback: Plan['allowFa
     experts: where.experts, expertCacheBytes: where.expertCacheBytes,
     context: placement.context, sequences: placement.sequences, kvTokens: placement.kvTokens,
     spareSequences: placement.sequenceIds - placement.sequences,
-    kv, allowFallback, ubatch: placement.ubatch, flashAttention: placement.flashAttention, threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
+    kv, allowFallback, ubatch: placement.ubatch, flashAttention: placement.flashAttention, flashAttentionAsked: request.flashAttention ?? 'auto', threads: placement.threads, ramBytes, checkpointBytes: trial.checkpointBytes,
     memory: trial.memory, shortages: trial.shortages, weights: placement.weights, refused: placement.refused, reasons,
     kernels: [placement.kernels, ...placement.packed.map(({ type, way }) => `${type} as ${way}`)].join(', '),
   };

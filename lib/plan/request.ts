@@ -61,4 +61,6 @@ export interface PlanSettings {
   readonly ubatch: number;
   /** Attention is one operation. */
   readonly flashAttention: boolean;
+  /** As it was asked for; the load asks the same, since values lie otherwise where it is said not to be than where it turns out not to be. */
+  readonly flashAttentionAsked: boolean | 'auto';
 }

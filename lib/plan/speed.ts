@@ -99,7 +99,7 @@ export async function speedOf(plan: Plan, facts: ModelFacts, request: PlanReques
 export async function stepsOf(plan: Plan, facts: ModelFacts, request: Pick<PlanRequest, 'measure' | 'signal'>, known: readonly NativeDevice[]): Promise<StepMeasurement | undefined> {
   const { measure = false, signal } = request;
   const used = known.filter(({ id }) => id === 'cpu' || plan.devices.includes(id)).map((device) => ({ id: device.id, description: describe(device), capabilities: device.capabilities }));
-  const { gpuLayers, experts, kv, threads, ubatch, flashAttention, allowFallback } = plan;
+  const { gpuLayers, experts, kv, threads, ubatch, flashAttentionAsked: flashAttention, allowFallback } = plan;
   const { llama, compiler } = buildInfo();
   const depths = depthsMeasured(plan);
   const key = { format, depths, model: facts.digest, llama, compiler, kernels: process.env['TERNION_KERNEL'] ?? '', used, gpuLayers, experts, kv, threads, ubatch, flashAttention };

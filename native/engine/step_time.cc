@@ -295,9 +295,10 @@ class Measurement {
 Result<StepTimes> step_times(const EngineOptions & options, const std::vector<StepPoint> & points, const std::function<void(double)> & progress,
                              const std::atomic<bool> & cancel) {
     uint32_t cells = 0;
+    const uint32_t most = std::min(most_tokens, options.context.ubatch > 0 ? static_cast<uint32_t>(options.context.ubatch) : 512u);
     for (const StepPoint & point : points) {
-        if (point.tokens < 1 || point.tokens > most_tokens || point.depth > (1u << 24)) {
-            return Error{ErrorCode::invalid_arg, "a step has 1 to " + std::to_string(most_tokens) + " tokens, after at most 2^24; found " + std::to_string(point.tokens) +
+        if (point.tokens < 1 || point.tokens > most || point.depth > (1u << 24)) {
+            return Error{ErrorCode::invalid_arg, "a step has 1 to " + std::to_string(most) + " tokens, after at most 2^24; found " + std::to_string(point.tokens) +
                                                      " after " + std::to_string(point.depth)};
         }
         cells = std::max(cells, point.depth + std::max(point.tokens, decoded));
