@@ -50,7 +50,7 @@ export function drawPlan(plan: Plan): string {
   }
   if (plan.speed !== undefined) lines.push('', speedText(plan.speed));
   lines.push('', plan.fits ? 'fits' : 'does not fit', ...plan.reasons.map(({ message }) => `  ${message}`));
-  if (plan.expectedLoadMs !== undefined) lines.push(`  loading it took ${(plan.expectedLoadMs / 1000).toFixed(1)} s last time`);
+  if (plan.expectedLoadMs !== undefined) lines.push(`  loading it took ${plan.expectedLoadMs < 1000 ? `${Math.round(plan.expectedLoadMs)} ms` : `${(plan.expectedLoadMs / 1000).toFixed(1)} s`} last time`);
   return lines.join('\n');
 }
 
