@@ -20,7 +20,7 @@ const MODELS = ['S', 'M', 'mixture'];
 const DEPTHS = [0, 4096];
 const PREFILL = 512; // tokens of one ubatch
 const DECODED = 64;
-const REPEATS = { S: 9, M: 1, mixture: 3 }; // of short samples the median counts
+const REPEATS = { S: 9, M: 3, mixture: 3 }; // of short samples the median counts
 const BARS = { decode: 0.15, prefill: 0.3 };
 
 export async function benchPredictions(args) {

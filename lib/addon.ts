@@ -1,6 +1,7 @@
 /**
  * Finds and loads the native addon, once, at first use: importing ternion touches no native code.
  */
+import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { TernionError } from './errors.js';
@@ -11,6 +12,7 @@ const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 let loaded: Addon | undefined;
+let build = '';
 
 /**
  * The addon.
@@ -39,12 +41,20 @@ export function addon(): Addon {
       { details: { path }, cause },
     );
   }
+  const { size, mtimeMs } = statSync(path);
+  build = `${size} ${mtimeMs}`;
   attachLog(loaded);
   // process.exit() on the main thread runs no native cleanup hooks, but does run C++'s static destructors, under the
   // feet of an engine that is still computing. An uncaught error passes here, too.
   const { stop } = loaded as { stop: (this: void) => void };
   process.once('exit', stop);
   return loaded;
+}
+
+/** Tells one build of the addon from another. */
+export function addonBuild(): string {
+  addon();
+  return build;
 }
 
 /** Versions and build facts of the addon: llama.cpp's build, compiler, CPU features in use, backends compiled in. */

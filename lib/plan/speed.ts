@@ -2,7 +2,7 @@
  * How fast a planned model would be: its steps, measured here by llama.cpp itself in memory that stands in for the model's.
  */
 import { createHash } from 'node:crypto';
-import { addon, buildInfo } from '../addon.js';
+import { addon, addonBuild } from '../addon.js';
 import { caches } from '../bench/caches.js';
 import { knownBandwidth } from '../devices.js';
 import { fromNative } from '../errors.js';
@@ -65,7 +65,7 @@ export interface StepMeasurement {
   readonly disturbed: boolean;
 }
 
-const format = 1; // raised when steps are measured otherwise
+const format = 2; // raised when steps are measured otherwise
 /** Of a step. */
 const prefillTokens = ({ ubatch }: Pick<Plan, 'ubatch'>) => Math.min(2048, ubatch);
 const deepest = 4096;
@@ -100,9 +100,8 @@ export async function stepsOf(plan: Plan, facts: ModelFacts, request: Pick<PlanR
   const { measure = false, signal } = request;
   const used = known.filter(({ id }) => id === 'cpu' || plan.devices.includes(id)).map((device) => ({ id: device.id, description: describe(device), capabilities: device.capabilities }));
   const { gpuLayers, experts, kv, threads, ubatch, flashAttentionAsked: flashAttention, allowFallback } = plan;
-  const { llama, compiler } = buildInfo();
-  const depths = depthsMeasured(plan);
-  const key = { format, depths, model: facts.digest, llama, compiler, kernels: process.env['TERNION_KERNEL'] ?? '', used, gpuLayers, experts, kv, threads, ubatch, flashAttention };
+    const depths = depthsMeasured(plan);
+  const key = { format, depths, model: facts.digest, addon: addonBuild(), kernels: process.env['TERNION_KERNEL'] ?? '', used, gpuLayers, experts, kv, threads, ubatch, flashAttention };
   const kept = measure === 'again' ? undefined : await recall('steps', key);
   if (isSteps(kept, depths)) return { steps: kept, disturbed: false };
   if (measure === false) return undefined;

@@ -34,6 +34,12 @@ std::string stem_of(const std::string & name) {
     return name.rfind("blk.", 0) == 0 && end != std::string::npos ? name.substr(end) : name.substr(0, name.rfind("_l"));
 }
 
+/// Of a tensor's bytes, those that a token reads: of routed experts it reads a few.
+uint64_t read_bytes(const ggml_tensor * tensor, uint64_t bytes, const llama_hparams & model, size_t layer) {
+    const bool routed = model.n_expert > 0 && tensor->ne[2] == static_cast<int64_t>(model.n_expert);
+    return routed ? bytes * std::min(model.n_expert_used(static_cast<uint32_t>(layer)), model.n_expert) / model.n_expert : bytes;
+}
+
 std::string shape_of(const ggml_tensor * tensor) {
     std::string text = std::string(ggml_type_name(tensor->type));
     for (const int64_t n : tensor->ne) {
@@ -111,7 +117,7 @@ Result<std::unique_ptr<StandIn>> StandIn::make(const llama_model * model, uint64
         all += bytes;
         if (layer < made->kinds_.kind.size()) {
             const auto kind = static_cast<size_t>(made->kinds_.kind[layer]);
-            layer_bytes[kind] += bytes / static_cast<uint64_t>(made->kinds_.count[kind]);
+            layer_bytes[kind] += read_bytes(tensor, bytes, model->hparams, layer) / static_cast<uint64_t>(made->kinds_.count[kind]);
         }
     }
     for (size_t kind = 0; kind < layer_bytes.size(); ++kind) {

@@ -26,7 +26,7 @@ struct LayerKinds {
 };
 
 /// Random weights, and cells of random keys and values, in memory of the kinds where the model would have its own. Layers of a kind share
-/// theirs round about, but so many of them have their own that together they are larger than `apart_bytes`, or all: what would come from
+/// theirs round about, but so many of them have their own that one token reads more than `apart_bytes` of them, or all: what would come from
 /// memory shall not come from a cache.
 ///
 /// Lives shorter than the model; bind_cache()'s contexts shorter than it. One thread, that on which the model was laid out.

@@ -16,7 +16,6 @@
 #include <ctime>
 #include <functional>
 #include <new>
-#include <numeric>
 #include <optional>
 
 namespace ternion {
@@ -93,8 +92,7 @@ class Runner {
         const double computed = static_cast<double>(awake) / CLOCKS_PER_SEC / context_->threads();
         const double waited = model_->on_gpu() ? 1.0 : sum / std::max(computed, 1e-9);
         std::sort(took.begin(), took.end());
-        const size_t most = std::max<size_t>(1, took.size() * 9 / 10); // the slowest were disturbed, or lay anew what changes every 256 tokens
-        const double mean = std::accumulate(took.begin(), took.begin() + static_cast<std::ptrdiff_t>(most), 0.0) / static_cast<double>(most);
+        const double mean = sum / static_cast<double>(took.size()); // of all: generations have slow steps, too
         return Timed{mean, took.front(), std::max({1.0, waited, took[took.size() / 2] / took[took.size() / 4]}), static_cast<uint32_t>(took.size())};
     }
 

@@ -17,7 +17,7 @@ struct StepPoint {
 
 struct StepTime {
     StepPoint point;
-    double seconds = 0.0;     // the mean of the faster nine tenths
+    double seconds = 0.0;     // the mean
     double unrest = 1.0;      // how much longer than a quarter of the steps half of them took, or than the CPU's threads were let run; 1 on a quiet machine
     uint32_t steps = 0;       // that were measured
     bool whole_model = false; // all layers ran; else so many of each kind that the rest is known
