@@ -55,7 +55,7 @@ class Runner {
     Result<Timed> time(const StepPoint & point, double seconds, size_t least = 1) {
         std::vector<double> took;
         double sum = 0.0;
-        std::clock_t awake = 0; // processor time of this process
+        double computed = 0.0; // seconds of processor time of each thread that took part
         const uint32_t end = point.depth + std::max(point.tokens, decoded);
         for (uint32_t position = end; took.size() < least + 1 || (sum < seconds && took.size() < 4096); position += point.tokens) {
             if (position + point.tokens > end) {
@@ -73,6 +73,7 @@ class Runner {
                     }
                 }
             }
+            const int32_t threads = threads_of(point.tokens);
             const std::clock_t before = std::clock();
             const auto one = step(point.tokens, position);
             if (!one) {
@@ -83,13 +84,12 @@ class Runner {
             }
             if (!took.empty()) {
                 sum += *one;
-                awake += std::clock() - before;
+                computed += static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC / threads;
             }
             took.push_back(*one);
         }
         took.erase(took.begin());
         // Threads of ggml's pool wait for each other awake: time that they did not get went to others.
-        const double computed = static_cast<double>(awake) / CLOCKS_PER_SEC / context_->threads();
         const double waited = model_->on_gpu() ? 1.0 : sum / std::max(computed, 1e-9);
         std::sort(took.begin(), took.end());
         const double mean = sum / static_cast<double>(took.size()); // of all: generations have slow steps, too
@@ -133,12 +133,15 @@ class Runner {
         }
     }
 
+    /// As a loaded model does it.
+    int32_t threads_of(uint32_t n) const { return n == 1 ? governor_.threads() : context_->threads(); }
+
     Result<double> step(uint32_t n, uint32_t position) {
         fill_batch(n, position);
         const ThreadBudget::Turn turn; // no model of this process computes meanwhile
         const auto begin = std::chrono::steady_clock::now();
         llama_attach_threadpool(handle(), turn.pool(), turn.pool());
-        const int32_t threads = n == 1 ? governor_.threads() : context_->threads(); // as a loaded model does it
+        const int32_t threads = threads_of(n);
         llama_set_n_threads(handle(), threads, threads);
         const int32_t status = llama_decode(handle(), batch_.get());
         if (status == 0) {
@@ -213,7 +216,7 @@ class Measurement {
                 if (!timed) {
                     return timed.error();
                 }
-                times_[i] = {points[i], timed->seconds, timed->unrest, timed->steps, first == all_};
+                times_[i] = {points[i], timed->seconds, first == all_ ? timed->unrest : 1.0, timed->steps, first == all_}; // of cuts one step, which tells no unrest
                 (timed->seconds * all_ / first > long_step ? cut : whole).push_back(i);
             }
             return true;
