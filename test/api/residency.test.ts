@@ -10,9 +10,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const names = ['Rosa', 'Nina', 'Oscar', 'Daisy', 'Felix', 'Maya', 'Theo', 'Wren', 'Basil', 'Ivy'];
 const towns = ['Athens', 'Paris', 'Tokyo', 'Delhi', 'Toronto', 'Bergen'];
-/** Forty conversations that nobody could mistake for one another. */
+/** Forty conversations that nobody could mistake for one another, each with so much of its own that its state is worth being read. */
 const people = Array.from({ length: 40 }, (_, i) => ({
-  told: `Please remember: ${names[i % 10]} lives in ${towns[i % 6]}. The yellow card opens box ${i + 11}. The red coin opens box ${60 - i}.`,
+  told: `Please remember: ${names[i % 10]} lives in ${towns[i % 6]}. The yellow card opens box ${i + 11}. The red coin opens box ${60 - i}. The blue key opens box ${i + 101}.`,
   questions: ['Which box does the yellow card open?', `Where does ${names[i % 10]} live?`],
   answers: [`The yellow card opens box ${i + 11}.`, `${names[i % 10]} lives in ${towns[i % 6]}.`],
 }));
@@ -62,7 +62,7 @@ describe('forty conversations on 300 cells', () => {
       expect(prefilled).toBeLessThan(35);
       expect(cached).toBeGreaterThan(2 * people.length * 40);
     }
-    if (cache.diskBytes === 2 ** 30) expect([restores > 20, dropped, disk.entries > 40]).toEqual([true, 0, true]);
+    if (cache.diskBytes === 2 ** 30) expect([restores > 70, dropped, disk.entries > 40]).toEqual([true, 0, true]);
     if (cache.diskBytes === 3_000_000) expect(dropped).toBeGreaterThan(50);
     await Promise.all(sessions.map((session) => session.dispose()));
     await model.trimCache();
