@@ -64,7 +64,7 @@ export interface ContextCeiling {
   readonly plannedContext: number;
   readonly trainedContext: number | undefined;
   /** What it holds for: options of `loadModel`, beside `context`. */
-  readonly settings: Pick<LoadOptions, 'devices' | 'gpuLayers' | 'experts' | 'sequences' | 'spareSequences' | 'threads' | 'ubatch' | 'flashAttention' | 'kv'>;
+  readonly settings: Pick<LoadOptions, 'devices' | 'gpuLayers' | 'experts' | 'sequences' | 'spareSequences' | 'threads' | 'ubatch' | 'flashAttention' | 'kv' | 'allowFallback'>;
   /** What was tried, the shortest context first; of a context that was tried twice, the second time. */
   readonly probes: readonly CeilingProbe[];
 }
@@ -161,13 +161,13 @@ class Finder {
       }
     }
     const context = low === lowest ? 0 : at(low);
-    const { devices, gpuLayers, sequences, threads, flashAttention } = plan;
+    const { devices, gpuLayers, sequences, threads, flashAttention, allowFallback } = plan;
     return {
       context, end,
       message: this.#words(context, end, high === above ? max : at(high), refusal),
       plannedContext: plan.fits ? plan.context : 0,
       trainedContext: trained,
-      settings: { devices, ...(where.gpus.length > 0 && { gpuLayers, experts: plan.experts }), sequences, ...(options.spareSequences !== undefined && { spareSequences: options.spareSequences }), threads, ubatch: options.ubatch ?? 512, flashAttention, kv },
+      settings: { devices, ...(where.gpus.length > 0 && { gpuLayers, experts: plan.experts, allowFallback }), sequences, ...(options.spareSequences !== undefined && { spareSequences: options.spareSequences }), threads, ubatch: options.ubatch ?? 512, flashAttention, kv },
       probes: this.#probes,
     };
   }
@@ -194,12 +194,12 @@ class Finder {
 
   async #probe(plan: Plan, context: number, onProgress: (fraction: number) => void): Promise<CeilingProbe> {
     const { path, options } = this;
-    const { devices, gpuLayers, experts, sequences, threads, flashAttention, kv, model } = plan;
+    const { devices, gpuLayers, experts, sequences, threads, flashAttention, allowFallback, kv, model } = plan;
     const startMs = startAllowanceMs(model.fileBytes);
     const job: CeilingJob = {
       path, context, startMs,
       load: {
-        devices, gpuLayers, experts, sequences, threads, flashAttention, kv: kv as KvPair, ubatch: options.ubatch,
+        devices, gpuLayers, experts, sequences, threads, flashAttention, allowFallback, kv: kv as KvPair, ubatch: options.ubatch,
         spareSequences: options.spareSequences, packCache: options.packCache, cache: { ramBytes: 0 },
       },
     };

@@ -7,7 +7,7 @@ import { patience, serve } from '../probe/child.js';
 import type { Alive } from '../probe/child.js';
 
 /** Settings of a load that change its speed and that {@link tune} chooses or is given. */
-export type SpeedSettings = Pick<LoadOptions, 'devices' | 'gpuLayers' | 'experts' | 'ubatch' | 'flashAttention' | 'kv' | 'threads' | 'packCache'>;
+export type SpeedSettings = Pick<LoadOptions, 'devices' | 'gpuLayers' | 'experts' | 'ubatch' | 'flashAttention' | 'kv' | 'threads' | 'packCache' | 'allowFallback'>;
 
 /** What the child is told. */
 export interface SpeedJob {

@@ -88,7 +88,7 @@ export class Measuring {
   static async open(path: string, base: SpeedSettings, options: MeasuringOptions, child: string): Promise<Measuring> {
     const plan = await planned(path, base, options.context, options.signal);
     if (!plan.fits) throw new TernionError('ERR_PLAN_DOES_NOT_FIT', `tuning: ${plan.reasons.at(-1)?.message ?? 'the model does not fit'}`, { details: { shortages: plan.shortages } });
-    const devices = { devices: plan.devices, ...(plan.devices.some((id) => id !== 'cpu') && { gpuLayers: plan.gpuLayers, experts: plan.experts }) };
+    const devices = { devices: plan.devices, ...(plan.devices.some((id) => id !== 'cpu') && { gpuLayers: plan.gpuLayers, experts: plan.experts, allowFallback: plan.allowFallback }) };
     return new Measuring(path, { ...base, ...devices }, options, child, await addon().fingerprint(path), await knownDevices(plan.devices), plan);
   }
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -33,6 +33,17 @@ describe.skipIf(gpu === undefined)('a ceiling on a GPU', () => {
     // The shortest context is the call's own.
     await expect(findCeiling(path, { ...on, context: { min: 1_000_000, max: 1_000_000 } }, child)).rejects.toMatchObject({ code: 'ERR_MODEL_UNSUPPORTED' });
   }, 120_000);
+});
+
+test.skipIf(gpu === undefined)('operations that a plan leaves to the CPU are left to it in probes, too', async () => {
+  const jobs = join(folder, 'jobs.txt');
+  const recorder = join(folder, 'records.mjs');
+  writeFileSync(recorder, `import { appendFileSync } from 'node:fs'; appendFileSync(${JSON.stringify(jobs)}, JSON.parse(process.argv[2]).load.allowFallback + '\\n'); console.log('{"result":{"filled":1}}');`);
+  const request = { packCache: false, reserve: { hostBytes: 0, deviceBytes: 0 }, context: { min: 256, max: 256 } };
+  await findCeiling(path, request, recorder); // nobody named a device
+  const named = await findCeiling(path, { ...request, ...on, fresh: true }, recorder);
+  expect(readFileSync(jobs, 'utf8')).toBe('operations\nfalse\n');
+  expect(named.settings).toMatchObject({ devices: on.devices, allowFallback: false });
 });
 
 describe.skipIf(gpu === undefined)('in a process that is held to less of a GPU’s memory', () => {
