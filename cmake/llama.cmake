@@ -49,6 +49,11 @@ foreach(backend IN ITEMS vulkan hip cuda)
   endforeach()
 endforeach()
 
+# A failed assertion may be thrown through ggml's C (engine/upstream_assertions.h).
+if(NOT MSVC)
+  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fexceptions>)
+endif()
+
 # A type of ours that upstream's tables refer to (vendor/patches/0006).
 target_sources(ggml-base PRIVATE
   "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/stq1_0.cc" "${CMAKE_CURRENT_SOURCE_DIR}/kernels/formats/gguf_types.cc")

@@ -33,7 +33,7 @@ if(TERNION_SANITIZE)
   if(NOT TERNION_SANITIZE MATCHES "^((address|undefined)(,(address|undefined))?|thread)$")
     message(FATAL_ERROR "TERNION_SANITIZE is '${TERNION_SANITIZE}'; expected address, undefined, address,undefined or thread")
   endif()
-  add_compile_options(-fsanitize=${TERNION_SANITIZE} -fno-omit-frame-pointer -g)
+  add_compile_options(-fsanitize=${TERNION_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${TERNION_SANITIZE})
 endif()
 

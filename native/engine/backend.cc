@@ -2,6 +2,7 @@
 
 #include "device_facts.h"
 #include "log.h"
+#include "upstream_assertions.h"
 
 #include "kernels/cpu/buffer_type.h"
 #include "kernels/cpu/float32_reference.h"
@@ -113,6 +114,7 @@ DeviceList list_locked(bool probe_gpu) {
 void backend_init() {
     static const bool once = [] {
         log_install();
+        CatchAssertions::install();
 #ifndef _WIN32
         // ggml would fork a debugger on an abort; inside somebody's application that only hides the message.
         setenv("GGML_NO_BACKTRACE", "1", 0);

@@ -3,6 +3,7 @@
 
 #include "fingerprint.h"
 #include "log.h"
+#include "upstream_assertions.h"
 
 #include <../src/llama-context.h> // whether attention was fused, which decides how values lie
 #include <../src/llama-model.h>   // sizes of heads
@@ -227,7 +228,7 @@ Result<bool> Context::make_context() {
     std::string thrown;
     try {
         const auto registry = registry_in_use();
-        ctx_.reset(llama_init_from_model(model_->handle(), params));
+        ctx_.reset(make_llama_context(model_->handle(), params));
         if (ctx_ && experts_) {
             experts_->attach(ctx_.get());
         }

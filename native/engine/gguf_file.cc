@@ -80,17 +80,30 @@ Result<bool> check_gguf_file(const std::string & path) {
     if (std::filesystem::is_directory(status)) {
         return fail(ErrorCode::model_invalid, "is a directory, expected a GGUF file");
     }
+    if (!std::filesystem::is_regular_file(status)) { // to open a pipe would wait for its other end
+        return fail(ErrorCode::model_invalid, "is a pipe or a device, expected a GGUF file");
+    }
     const std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen(path.c_str(), "rb"), std::fclose);
     if (!file) {
         return fail(errno == ENOENT ? ErrorCode::model_not_found : ErrorCode::model_invalid, std::strerror(errno));
     }
     char magic[4] = {};
+    uint32_t version = 0;
+    uint64_t counts[2] = {}; // of tensors and of metadata
     const size_t n = std::fread(magic, 1, sizeof(magic), file.get());
     if (n == 0) {
         return fail(ErrorCode::model_invalid, "the file is empty, expected a GGUF file");
     }
     if (n < sizeof(magic) || std::memcmp(magic, "GGUF", 4) != 0) {
         return fail(ErrorCode::model_invalid, "does not start with the magic \"GGUF\"; expected a GGUF file");
+    }
+    // llama.cpp compares each name with all before it: what no model has would take hours.
+    if (std::fread(&version, sizeof(version), 1, file.get()) != 1 || std::fread(counts, sizeof(counts), 1, file.get()) != 1) {
+        return fail(ErrorCode::model_invalid, "the file ends within its header, after fewer than 24 bytes; it is incomplete: get it again");
+    }
+    if (counts[0] > GgufFile::most_tensors || counts[1] > GgufFile::most_entries) {
+        return fail(ErrorCode::model_invalid, "its header counts " + std::to_string(counts[0]) + " tensors and " + std::to_string(counts[1]) + " entries of metadata; expected at most " +
+                                                  std::to_string(GgufFile::most_tensors) + " and " + std::to_string(GgufFile::most_entries) + ". The file is damaged: get it again");
     }
     return true;
 }

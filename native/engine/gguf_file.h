@@ -38,6 +38,7 @@ struct GgufFile {
     std::vector<GgufEntry> metadata;
     std::vector<GgufTensor> tensors;
 
+    static constexpr uint64_t most_tensors = 1 << 16, most_entries = 1 << 14; // far above any model's
     static constexpr uint64_t array_preview = 64;         // of texts
     static constexpr uint64_t number_array_preview = 1024; // more than any model has layers
 
@@ -45,7 +46,7 @@ struct GgufFile {
     static Result<GgufFile> read(const std::string & path);
 };
 
-/// What can be said about a model file before upstream sees it: that it exists and starts like a GGUF.
+/// What can be said about a GGUF file before upstream sees it: that it exists, starts like one, and does not say that it has more than any model.
 Result<bool> check_gguf_file(const std::string & path);
 
 } // namespace ternion

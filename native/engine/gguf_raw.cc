@@ -12,7 +12,7 @@
 namespace ternion {
 namespace {
 
-constexpr uint64_t most_tensors = 1 << 20, most_entries = 1 << 20, most_header_bytes = 512u << 20;
+constexpr uint64_t most_header_bytes = 512u << 20;
 
 /// Bytes of a value of a scalar type; 0 for texts, arrays and numbers that are no type.
 size_t scalar_bytes(uint32_t type) {
@@ -112,7 +112,7 @@ void read_tensors(Reader & in, uint64_t count, RawGguf & out) {
         RawTensor & tensor = out.tensors.emplace_back();
         tensor.name = in.text();
         const auto dimensions = in.number<uint32_t>();
-        if (dimensions < 1 || dimensions > 4) {
+        if (dimensions > 4) {
             throw Damaged{"tensor " + tensor.name + " has " + std::to_string(dimensions) + " dimensions"};
         }
         double weights = 1.0;
@@ -123,6 +123,9 @@ void read_tensors(Reader & in, uint64_t count, RawGguf & out) {
                 throw Damaged{"tensor " + tensor.name + " has impossible dimensions"};
             }
             tensor.shape.push_back(static_cast<int64_t>(n));
+        }
+        if (dimensions == 0) { // a single number
+            tensor.shape.push_back(1);
         }
         tensor.type = in.number<uint32_t>();
         tensor.offset = in.number<uint64_t>();
@@ -170,7 +173,7 @@ Result<RawGguf> RawGguf::read(const std::string & path) {
         }
         const auto n_tensors = in.number<uint64_t>();
         const auto n_entries = in.number<uint64_t>();
-        if (n_tensors > most_tensors || n_entries > most_entries) {
+        if (n_tensors > GgufFile::most_tensors || n_entries > GgufFile::most_entries) {
             throw Damaged{"its header is larger than any model's"};
         }
         for (uint64_t i = 0; i < n_entries; ++i) {

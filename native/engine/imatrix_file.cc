@@ -58,6 +58,17 @@ std::optional<ImatrixFile> from_gguf(const std::string & path) {
             return std::nullopt;
         }
     }
+    // ggml takes the memory before it reads, and ends the process where there is none.
+    std::error_code failed;
+    const uint64_t file_bytes = std::filesystem::file_size(path, failed);
+    uint64_t end = header ? gguf_get_data_offset(header.get()) : 0;
+    for (int64_t i = 0; i < (header ? gguf_get_n_tensors(header.get()) : 0); ++i) {
+        const uint64_t bytes = gguf_get_tensor_size(header.get(), i);
+        if (failed || end > file_bytes || bytes > file_bytes - end) {
+            return std::nullopt;
+        }
+        end += bytes;
+    }
     ggml_context * data = nullptr;
     const Gguf gguf(header ? gguf_init_from_file(path.c_str(), {false, &data}) : nullptr, gguf_free);
     const std::unique_ptr<ggml_context, void (*)(ggml_context *)> tensors(data, ggml_free);

@@ -1,9 +1,10 @@
 #include "model.h"
 
-#include "gguf_file.h"
+#include "gguf_check.h"
 #include "kernel_choice.h"
 #include "log.h"
 #include "placement.h"
+#include "upstream_assertions.h"
 
 #include <../src/llama-ext.h> // llama_model_n_expert
 
@@ -47,8 +48,9 @@ struct Progress {
 Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const std::function<void(float)> & progress,
                                            const std::atomic<bool> & cancel) {
     backend_init();
-    if (auto ok = check_gguf_file(options.path); !ok) {
-        return ok.error();
+    const auto file = check_model_file(options.path, !options.vocab_only);
+    if (!file) {
+        return file.error();
     }
     const auto chosen = kernels_by_name(options.kernels);
     if (!chosen) {
@@ -74,7 +76,9 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     llama_model_params params = llama_model_default_params();
     params.devices = handles.data(); // an empty list: CPU only; null would mean "all there are"
     params.n_gpu_layers = devices->empty() ? 0 : options.gpu_layers;
-    params.load_mode = options.mmap && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
+    // Mapped data that ggml would find misaligned is read.
+    const bool aligned = file->alignment % ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type()) == 0;
+    params.load_mode = options.mmap && aligned && !options.dry ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
     params.no_alloc = options.dry;
     params.use_extra_bufts = devices->empty() || !options.as_in_file;
@@ -92,6 +96,7 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     LogCapture capture;
     try {
         const auto registry = registry_in_use();
+        const CatchAssertions caught;
         // Beside a GPU, layers that stay on the CPU are upstream's: where weights go is then decided by other rules.
         if (devices->empty() && !options.vocab_only) {
             model->handle_.reset(model->packed_load_.load(options.path, params, {*chosen, options.packs, options.threads}, cancel));
@@ -107,6 +112,9 @@ Result<std::shared_ptr<Model>> Model::load(const ModelOptions & options, const s
     if (!model->handle_) {
         const std::string why = capture.text("llama.cpp gave no reason");
         return Error{classify_load_failure(why), options.path + ": " + why, {{"path", options.path}}};
+    }
+    if (auto ok = check_loaded_model(model->handle(), options.path); !ok) {
+        return ok.error();
     }
     if (!options.vocab_only) {
         const int32_t all = llama_model_n_layer(model->handle()) + 1;
@@ -187,6 +195,7 @@ Result<std::vector<llama_token>> Model::tokenize(const std::string & text, bool 
         return Error{ErrorCode::model_unsupported, "the model has no tokenizer"};
     }
     try {
+        const CatchAssertions caught;
         // Never more tokens than bytes, plus the special ones at both ends.
         std::vector<llama_token> tokens(text.size() + 16);
         int32_t n = llama_tokenize(vocab(), text.data(), static_cast<int32_t>(text.size()), tokens.data(),
@@ -201,6 +210,8 @@ Result<std::vector<llama_token>> Model::tokenize(const std::string & text, bool 
         }
         tokens.resize(static_cast<size_t>(n));
         return tokens;
+    } catch (const std::out_of_range &) {
+        return Error{ErrorCode::model_invalid, "the vocabulary has no tokens for some bytes of the text; expected one for each byte that no other token has. Get the model's file again, or convert the model again"};
     } catch (const std::exception & e) {
         return Error{ErrorCode::internal, std::string("tokenisation failed: ") + e.what()};
     }
@@ -222,6 +233,7 @@ Result<std::string> Model::detokenize(const std::vector<llama_token> & tokens, b
         return ok.error();
     }
     try {
+        const CatchAssertions caught;
         std::string text(tokens.size() * 8 + 16, '\0');
         for (int attempt = 0; attempt < 2; ++attempt) {
             const int32_t n = llama_detokenize(vocab(), tokens.data(), static_cast<int32_t>(tokens.size()), text.data(),

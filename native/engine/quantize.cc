@@ -2,11 +2,12 @@
 
 #include "backend.h"
 #include "block_layout.h"
-#include "gguf_file.h"
+#include "gguf_check.h"
 #include "imatrix_file.h"
 #include "log.h"
 #include "partial_file.h"
 #include "relative_error.h"
+#include "upstream_assertions.h"
 
 #include "ggml.h"
 #include "llama.h"
@@ -275,7 +276,7 @@ std::vector<llama_model_kv_override> notes_on(const ImatrixFile & imatrix, const
 Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::function<void(double)> & progress, const std::atomic<bool> & cancel) {
     backend_init();
     const std::string & input = options.inputs.at(0);
-    if (auto ok = check_gguf_file(input); !ok) {
+    if (auto ok = check_model_file(input, true); !ok) {
         return ok.error();
     }
     const auto * file_type = std::find_if(std::begin(file_types), std::end(file_types), [&](const NamedFileType & each) { return options.type == each.name; });
@@ -331,6 +332,7 @@ Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::func
         return io_error(options.output);
     }
     const LogCapture capture;
+    const CatchAssertions caught;
     const uint32_t outcome = llama_model_quantize(input.c_str(), PartialFile::partial_name(options.output).c_str(), &params);
     if (outcome == 2) {
         return io_error(options.output);

@@ -3,6 +3,7 @@
 #include "batch.h"
 #include "log.h"
 #include "sampler.h"
+#include "upstream_assertions.h"
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +31,7 @@ Result<ContextPtr> make_context(llama_model * model, llama_context_params params
     params.abort_callback_data = const_cast<Abort *>(&abort);
     LogCapture capture;
     const auto registry = registry_in_use();
-    ContextPtr ctx(llama_init_from_model(model, params));
+    ContextPtr ctx(make_llama_context(model, params));
     if (!ctx) {
         return Error{ErrorCode::out_of_memory, "no context: " + capture.text("llama.cpp gave no reason")};
     }

@@ -4,6 +4,7 @@
 #include "log.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace ternion {
@@ -243,6 +244,13 @@ void Context::fed(Generation & g) {
     g.state = Generation::State::decode;
 }
 
+/// Whether any of the row's logits is a number that can be chosen.
+bool Context::has_logits(const Generation & g) const {
+    const float * logits = llama_get_logits_ith(ctx_.get(), g.row);
+    const int32_t n = llama_vocab_n_tokens(model_->vocab());
+    return logits && std::any_of(logits, logits + n, [](float logit) { return std::isfinite(logit); }) && std::none_of(logits, logits + n, [](float logit) { return std::isnan(logit); });
+}
+
 void Context::take_token(Generation & g, Clock::time_point now) {
     if (g.state == Generation::State::prefill) {
         g.state = Generation::State::decode;
@@ -257,8 +265,10 @@ void Context::take_token(Generation & g, Clock::time_point now) {
     TokenLogprobs logprobs;
     const llama_token token = g.sampler->sample(ctx_.get(), g.row, g.request.n_logprobs, logprobs);
     g.usage.decode_ms = milliseconds(now - g.first_token);
-    if (token == LLAMA_TOKEN_NULL && g.request.sampling.grammar.empty()) {
-        fail(g, Error{ErrorCode::internal, "no token can be chosen: the model's logits are not numbers, or logitBias forbids every token"});
+    if (token == LLAMA_TOKEN_NULL && (g.request.sampling.grammar.empty() || !has_logits(g))) {
+        fail(g, has_logits(g) ? Error{ErrorCode::invalid_arg, "no token can be chosen: logitBias forbids every token; allow one", {{"argument", std::string("logitBias")}}}
+                              : Error{ErrorCode::model_invalid, "no token can be chosen: the model's logits are not numbers. Weights or sizes in its file are damaged (verify() of ternion/gguf finds "
+                                                                "weights that are no numbers), or the device computes wrongly"});
         return;
     }
     if (token == LLAMA_TOKEN_NULL || llama_vocab_is_eog(model_->vocab(), token)) {

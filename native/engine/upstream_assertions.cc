@@ -1,0 +1,39 @@
+#include "upstream_assertions.h"
+
+#include "ggml.h"
+
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace ternion {
+namespace {
+
+thread_local bool catching = false;
+
+// Thrown through ggml's C, which is compiled with -fexceptions for that (cmake/llama.cmake).
+void on_failed_assertion(const char * message) {
+    if (!catching) {
+        std::fprintf(stderr, "%s\n", message); // as ggml does; abort() follows
+        return;
+    }
+    std::string text = message; // "/some/path/src/llama-model.cpp:1: GGML_ASSERT(n > 0) failed"
+    const size_t line = text.find(": ");
+    const size_t name = text.find_last_of("/\\", line);
+    throw std::runtime_error("an assertion failed: " + (line == std::string::npos || name == std::string::npos ? text : text.substr(name + 1)));
+}
+
+} // namespace
+
+CatchAssertions::CatchAssertions() : outer_(std::exchange(catching, true)) {}
+CatchAssertions::~CatchAssertions() { catching = outer_; }
+
+void CatchAssertions::install() { ggml_set_abort_callback(on_failed_assertion); }
+
+llama_context * make_llama_context(llama_model * model, const llama_context_params & params) {
+    const CatchAssertions caught;
+    return llama_init_from_model(model, params);
+}
+
+} // namespace ternion

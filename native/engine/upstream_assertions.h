@@ -1,0 +1,29 @@
+// What llama.cpp and ggml assert, as errors instead of the end of the process, where a file may be the reason.
+#pragma once
+
+#include "llama.h"
+
+namespace ternion {
+
+/// While alive, an assertion of upstream's that fails on this thread throws std::runtime_error with what was asserted, without the
+/// path of its source. For work that allocates and describes only (reading a model, making a context, text): what is left behind is freed
+/// by its owners. Not while ggml computes: the other threads of its pool would wait for this one for ever.
+/// Elsewhere a failed assertion ends the process, with the message on stderr.
+class CatchAssertions {
+  public:
+    CatchAssertions();
+    ~CatchAssertions();
+    CatchAssertions(const CatchAssertions &) = delete;
+    CatchAssertions & operator=(const CatchAssertions &) = delete;
+
+    /// Once, before anything else of upstream's.
+    static void install();
+
+  private:
+    const bool outer_;
+};
+
+/// llama_init_from_model() under CatchAssertions; null as that, with the reason in the log.
+llama_context * make_llama_context(llama_model * model, const llama_context_params & params);
+
+} // namespace ternion
