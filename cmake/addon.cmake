@@ -21,6 +21,11 @@ if(NOT node_include)
   message(FATAL_ERROR "No Node-API headers: run npm ci, or set TERNION_NODE_INCLUDE to the folder of node_api.h")
 endif()
 
+if(TERNION_VARIANT AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set_source_files_properties("${CMAKE_CURRENT_SOURCE_DIR}/native/binding/glibc_floor.cc" PROPERTIES
+    COMPILE_DEFINITIONS TERNION_PREBUILD_RUNTIME)
+endif()
+
 function(ternion_add_addon target folder)
   add_library(${target} MODULE ${binding_sources} ${CMAKE_JS_SRC})
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node"
@@ -36,6 +41,10 @@ function(ternion_add_addon target folder)
       "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
       "-Wl,-Map=$<TARGET_FILE:${target}>.map")
     set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map")
+  endif()
+
+  if(TERNION_VARIANT AND NOT APPLE AND NOT MSVC)
+    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
   endif()
 
   # node-gyp empties build/ before it calls us, so this runs even when nothing was linked.

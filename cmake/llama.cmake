@@ -31,6 +31,10 @@ endif()
 
 add_subdirectory("${TERNION_LLAMA_DIR}" "${CMAKE_BINARY_DIR}/llama" EXCLUDE_FROM_ALL SYSTEM)
 
+if(TERNION_MARCH)
+  target_compile_options(ggml-cpu PRIVATE ${TERNION_MARCH})
+endif()
+
 # GPU backends are linked into the addon but stay out of ggml's registry, which would start them on first use:
 # the engine registers one when a GPU may be used and its loader was found.
 foreach(backend IN ITEMS vulkan hip cuda)

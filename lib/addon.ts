@@ -3,13 +3,14 @@
  */
 import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
-import { TernionError } from './errors.js';
+import { candidates, choiceOf, packageRoot } from './addon/candidates.js';
+import type { Where } from './addon/candidates.js';
+import { thisPlatform } from './addon/platform.js';
+import type { Platform } from './addon/platform.js';
+import { advice, failure, search } from './addon/search.js';
+import type { Search, Tried } from './addon/search.js';
 import { attachLog } from './log.js';
 import type { Addon } from './native.js';
-
-const require = createRequire(import.meta.url);
-const root = fileURLToPath(new URL('..', import.meta.url));
 
 let loaded: Addon | undefined;
 let build = '';
@@ -17,30 +18,14 @@ let build = '';
 /**
  * The addon.
  *
- * @throws ERR_BINARY_NOT_FOUND or ERR_BINARY_INCOMPATIBLE, with what to do.
+ * @throws ERR_BINARY_NOT_FOUND or ERR_BINARY_INCOMPATIBLE, with every path that was tried, why it was not loaded, and what to do.
  */
 export function addon(): Addon {
   if (loaded !== undefined) return loaded;
-  const find = require('node-gyp-build') as ((dir: string) => unknown) & { resolve(dir: string): string };
-  let path: string;
-  try {
-    path = find.resolve(root);
-  } catch (cause) {
-    throw new TernionError(
-      'ERR_BINARY_NOT_FOUND',
-      `no native addon for ${process.platform}-${process.arch}; looked in build/Release and prebuilds of ${root}; build it there with \`npm run build\``,
-      { details: { tried: [`${root}build/Release`, `${root}prebuilds`] }, cause },
-    );
-  }
-  try {
-    loaded = require(path) as Addon;
-  } catch (cause) {
-    throw new TernionError(
-      'ERR_BINARY_INCOMPATIBLE',
-      `${path} cannot be loaded here: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { details: { path }, cause },
-    );
-  }
+  const { where, result } = find();
+  if (result.loaded === undefined) throw failure(where, result);
+  const { path, module } = result.loaded;
+  loaded = module;
   const { size, mtimeMs } = statSync(path);
   build = `${size} ${mtimeMs}`;
   attachLog(loaded);
@@ -49,6 +34,29 @@ export function addon(): Addon {
   const { stop } = loaded as { stop: (this: void) => void };
   process.once('exit', stop);
   return loaded;
+}
+
+// Node's require opens a file once, however often this is called.
+function find(): { readonly where: Where; readonly result: Search<Addon> } {
+  const require = createRequire(import.meta.url);
+  const where = { root: packageRoot(), machine: thisPlatform(), choice: choiceOf(process.env) };
+  return { where, result: search(candidates(where), (path) => require(path) as Addon) };
+}
+
+/** How the addon was looked for, for `ternion doctor`. */
+export interface AddonReport {
+  readonly machine: Platform;
+  readonly tried: readonly Tried[];
+  readonly loaded: string | undefined;
+  /** What to do, if nothing could be loaded. */
+  readonly advice: readonly string[];
+}
+
+/** Looks anew. Never throws. */
+export function addonReport(): AddonReport {
+  const { where, result } = find();
+  const { tried, loaded: found } = result;
+  return { machine: where.machine, tried, loaded: found?.path, advice: found === undefined ? advice(where, tried) : [] };
 }
 
 /** Tells one build of the addon from another. */

@@ -5,8 +5,8 @@
 /** Every code with one line on when it occurs and which `details` it carries. `docs/errors.md` is checked against it. */
 export const errorCodes = {
   ERR_ABORTED: 'The operation was cancelled: by its signal (then `cause` is the reason), by `cancel()`, or because its session or model was disposed. `details`: `text` and `reasoning` generated so far, `usage` if anything ran.',
-  ERR_BINARY_INCOMPATIBLE: 'The native addon was found but cannot be loaded here: another platform, a missing library, an older C++ runtime. `details`: `path`.',
-  ERR_BINARY_NOT_FOUND: 'No native addon for this platform. `details`: `tried`, the places that were searched.',
+  ERR_BINARY_INCOMPATIBLE: 'A native addon was found but none can be loaded here: another platform or C library, a missing library, a CPU that lacks what it takes. The message and `npx ternion doctor` say what to do. `details`: `path`, and `tried` with `path`, `what`, `verdict` and `reason` of each.',
+  ERR_BINARY_NOT_FOUND: 'No native addon for this platform. The message and `npx ternion doctor` say what to do. `details`: `tried`, the places that were searched, as above.',
   ERR_BUSY: 'The session is still generating, being captured or restored. Await or cancel that first; other sessions are free. Or a model is to be unloaded while requests run.',
   ERR_CONTEXT_FULL: 'The prompt, with what is to follow it, is longer than the context. `details`, in tokens: `requested`, `used` (what the session has now) and `available` (the context).',
   ERR_DEVICE_LOST: 'The device stopped working (driver reset, removed card). The model must be disposed and loaded again.',

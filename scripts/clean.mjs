@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { ROOT } from './run.mjs';
 
-const made = ['.build', '.toolchain', 'build', 'dist'];
+const made = ['.build', '.toolchain', 'build', 'dist', 'prebuilds'];
 const sources = readdirSync(join(ROOT, 'vendor')).filter((name) => /^llama(\.local)?(\.(new|old)-.*)?$/.test(name));
 
 for (const path of [...made, ...sources.map((name) => join('vendor', name))]) {

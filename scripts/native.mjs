@@ -70,12 +70,31 @@ export async function buildAarch64Tests(show) {
   await cmake(values, [], show, AARCH64_FOLDER);
 }
 
+/** What a prebuild is made from. */
+export function variantInputs(arch, variant) {
+  return hashInputs(INPUTS, [wantedStamp(), ...variantDefinitions(arch, variant)], (path) => path === 'native/test');
+}
+
+function variantDefinitions(arch, variant) {
+  const cross = arch === process.arch ? [] : [`CMAKE_TOOLCHAIN_FILE=${join(ROOT, 'cmake', 'aarch64.cmake')}`];
+  // A prebuild never goes without Vulkan because a tool was missing.
+  return [...cross, `TERNION_LLAMA_DIR=${places().target}`, `TERNION_VARIANT=${variant}`, 'TERNION_NODE_INCLUDE=', 'TERNION_VULKAN=ON'];
+}
+
+/** One of the addons that the package carries. Returns its path. @param {(text: string) => void} show */
+export async function buildVariant(arch, variant, show) {
+  const folder = join(WORK, `prebuild-${process.platform}-${arch}`);
+  await cmake(variantDefinitions(arch, variant), ['ternion'], show, folder);
+  return join(folder, 'addon', 'ternion.node');
+}
+
 /** Configures and builds: the targets, or without any everything that is built by default. */
 async function cmake(values, targets, show, folder = FOLDER) {
   const onLine = progressReader(show);
   dropForeignFolder(folder);
   // A variable that the environment no longer sets goes back to its default.
   const unset = SETTINGS.filter((name) => !process.env[name]).map((name) => `-U${name}`);
+  if (folder !== FOLDER) unset.push('-UHAVE_*'); // what upstream found that a variant's compiler flags can do
   const generator = existsSync(folder) ? [] : ['-G', ask('ninja', ['--version']) ? 'Ninja' : 'Unix Makefiles'];
   await run('cmake', ['-S', ROOT, '-B', folder, ...generator, ...unset, ...values.map((value) => `-D${value}`)], { onLine });
   await run('cmake', ['--build', folder, '--parallel', jobs(), ...targets.flatMap((target) => ['--target', target])], { onLine });

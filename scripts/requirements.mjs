@@ -1,12 +1,17 @@
 // The tools that a build from source needs. All that are missing are named at once, with how to get them.
 
+import { isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
 import { SetupError, ask } from './run.mjs';
 
 const compiler = process.env.CXX ?? 'c++';
 
-export const TOOLS = [
+/** What unpacks llama.cpp's source where it is not there, as it is in the package that users install. */
+export const FETCH_TOOLS = [
   { name: 'git', package: 'git', version: () => ask('git', ['--version']) },
   { name: 'tar', package: 'tar', version: () => ask('tar', ['--version']) },
+];
+
+export const TOOLS = [
   { name: 'cmake', package: 'cmake', version: () => ask('cmake', ['--version']), least: [3, 25] },
   {
     name: 'make or ninja',
@@ -36,7 +41,7 @@ export const AARCH64_TOOLS = [
 
 /** Throws one line naming everything that is missing or too old. */
 export function checkTools(tools = TOOLS) {
-  const missing = tools.flatMap((tool) => {
+  const missing = [...(sourceIsFresh() ? [] : FETCH_TOOLS), ...tools].flatMap((tool) => {
     const printed = tool.version();
     if (printed === undefined) return [{ what: tool.name, package: tool.package }];
     const found = versionIn(printed);

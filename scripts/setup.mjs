@@ -60,7 +60,7 @@ function addonIsFresh(tests) {
   return sourceIsFresh() && isFresh(tests ? 'tests' : 'addon', nativeInputs({ tests }), ADDON);
 }
 
-async function ensureUpstream() {
+export async function ensureUpstream() {
   if (!sourceIsFresh()) await step("llama.cpp's source", () => ensureSource());
 }
 

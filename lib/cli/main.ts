@@ -7,6 +7,7 @@ import { onLog } from '../log.js';
 import { bench } from './bench.js';
 import { ceiling } from './ceiling.js';
 import { chat } from './chat.js';
+import { doctor } from './doctor.js';
 import { experts } from './experts.js';
 import { devices, tokenize } from './facts.js';
 import { inspect, lint } from './files.js';
@@ -26,12 +27,13 @@ interface Command {
   run(args: string[], signal: AbortSignal): Promise<number>;
 }
 
-const commands: Readonly<Record<string, Command>> = { generate, chat, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, experts, ceiling, tune };
+const commands: Readonly<Record<string, Command>> = { generate, chat, doctor, devices, inspect, lint, tokenize, synth, import: importCommand, quantize, perplexity, compare, bench, kernels, packs, plan, experts, ceiling, tune };
 
 const usage = `ternion COMMAND [options]
 
   generate [PROMPT]   continue a text
   chat                a conversation
+  doctor              whether ternion loads here, and what to do if not
   devices             what a model can run on
   plan MODEL          where a model would go, and whether it fits
   experts MODEL       which experts of a mixture a text is routed to
