@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util';
 import { ROOT, SetupError, ask, main } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
 import { benchExperts } from './experts.mjs';
+import { benchPackage } from './package.mjs';
 import { benchPlan } from './plan.mjs';
 import { benchPredictions } from './predict.mjs';
 import { benchSessions } from './sessions.mjs';
@@ -34,7 +35,7 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts, predict: benchPredictions };
+const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts, predict: benchPredictions, package: benchPackage };
 
 await main(async ([part, ...rest]) => (Object.hasOwn(PARTS, part ?? '') ? PARTS[part](rest) : benchModels(part === undefined ? [] : [part, ...rest])));
 

@@ -31,6 +31,9 @@ endif()
 
 add_subdirectory("${TERNION_LLAMA_DIR}" "${CMAKE_BINARY_DIR}/llama" EXCLUDE_FROM_ALL SYSTEM)
 
+if(TERNION_PREFIX_MAP)
+  target_compile_options(llama PRIVATE "${TERNION_PREFIX_MAP}")
+endif()
 if(TERNION_MARCH)
   target_compile_options(ggml-cpu PRIVATE ${TERNION_MARCH})
 endif()

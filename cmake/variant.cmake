@@ -42,7 +42,15 @@ else()
   endif()
   set(TERNION_MARCH "")
 endif()
-if(MSVC)
+if(NOT MSVC)
+  # Assertions name their file: a user's copy should not name the builder's folders. ccache makes the compiler's arguments
+  # relative anyway, and without a flag of its own a prebuild takes nearly all of its objects from the build from source; but
+  # it does not see the paths inside of unity files, which only `llama` has.
+  set(TERNION_PREFIX_MAP "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=")
+  if(NOT TERNION_CCACHE)
+    add_compile_options("${TERNION_PREFIX_MAP}")
+  endif()
+else()
   set(TERNION_MARCH "")
   set(CMAKE_MSVC_RUNTIME_LIBRARY MultiThreaded)
 endif()

@@ -5,6 +5,7 @@ import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { candidates, choiceOf, packageRoot } from './addon/candidates.js';
 import type { Where } from './addon/candidates.js';
+import { elfProblem } from './addon/elf.js';
 import { thisPlatform } from './addon/platform.js';
 import type { Platform } from './addon/platform.js';
 import { advice, failure, search } from './addon/search.js';
@@ -40,7 +41,13 @@ export function addon(): Addon {
 function find(): { readonly where: Where; readonly result: Search<Addon> } {
   const require = createRequire(import.meta.url);
   const where = { root: packageRoot(), machine: thisPlatform(), choice: choiceOf(process.env) };
-  return { where, result: search(candidates(where), (path) => require(path) as Addon) };
+  return { where, result: search(candidates(where), (path) => open(path, require)) };
+}
+
+function open(path: string, require: NodeJS.Require): Addon {
+  const problem = process.platform === 'linux' ? elfProblem(path, process.arch) : undefined;
+  if (problem !== undefined) throw new Error(problem);
+  return require(path) as Addon;
 }
 
 /** How the addon was looked for, for `ternion doctor`. */

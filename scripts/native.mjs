@@ -77,8 +77,9 @@ export function variantInputs(arch, variant) {
 
 function variantDefinitions(arch, variant) {
   const cross = arch === process.arch ? [] : [`CMAKE_TOOLCHAIN_FILE=${join(ROOT, 'cmake', 'aarch64.cmake')}`];
-  // A prebuild never goes without Vulkan because a tool was missing.
-  return [...cross, `TERNION_LLAMA_DIR=${places().target}`, `TERNION_VARIANT=${variant}`, 'TERNION_NODE_INCLUDE=', 'TERNION_VULKAN=ON'];
+  // A prebuild never goes without Vulkan because a tool was missing. Those that are cross-compiled are for boards' CPUs alone.
+  const vulkan = cross.length > 0 ? 'OFF' : 'ON';
+  return [...cross, `TERNION_LLAMA_DIR=${places().target}`, `TERNION_VARIANT=${variant}`, 'TERNION_NODE_INCLUDE=', `TERNION_VULKAN=${vulkan}`];
 }
 
 /** One of the addons that the package carries. Returns its path. @param {(text: string) => void} show */
