@@ -16,7 +16,7 @@ const npmCli = realpathSync(execFileSync('sh', ['-c', 'command -v npm'], { encod
 
 /** Runs npm without asking anybody about anything. Returns what it printed on stdout. */
 export function npm(args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env): string {
-  const result = spawnSync(process.execPath, [npmCli, ...args, '--no-audit', '--no-fund', '--prefer-offline'], { cwd, env: withoutNpm(env), encoding: 'utf8', maxBuffer: 1 << 26 });
+  const result = spawnSync(process.execPath, [npmCli, args[0]!, '--no-audit', '--no-fund', '--prefer-offline', ...args.slice(1)], { cwd, env: withoutNpm(env), encoding: 'utf8', maxBuffer: 1 << 26 });
   if (result.status !== 0) throw new Error(`npm ${args.join(' ')} ended with ${result.status}:\n${result.stdout}\n${result.stderr}`);
   return result.stdout;
 }
