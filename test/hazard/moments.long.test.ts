@@ -1,0 +1,3 @@
+import { describeMoments, everywhere } from './moments.js';
+
+describeMoments(everywhere);
