@@ -252,6 +252,8 @@ export interface Addon extends NativeMeasuring {
   /** Reads and verifies a snapshot. Rejects with ERR_IO, ERR_STATE_CORRUPT or ERR_STATE_MISMATCH (of the format). */
   loadSnapshot(path: string): Promise<NativeSnapshot>;
   decodeSnapshot(bytes: Uint8Array): Promise<NativeSnapshot>;
+  /** Bytes that garbage collection was told of by everybody in this thread. */
+  readonly reportedMemory: () => number;
   /** Stops and joins every native thread of this environment; promises that were pending stay so. The last call. */
   stop(): void;
 }

@@ -11,6 +11,15 @@ using Holder = std::shared_ptr<ModelObject>;
 
 std::vector<llama_token> read_tokens(napi_env env, napi_value value) { return to_int32s(env, value); }
 
+/// Of the host's memory; pages of a mapped file among them.
+uint64_t host_bytes(const Placement & placement) {
+    uint64_t bytes = 0;
+    for (const DevicePlacement & place : placement.devices) {
+        bytes += place.device == "cpu" ? place.weight_bytes + place.kv_bytes + place.state_bytes + place.compute_bytes : 0;
+    }
+    return bytes;
+}
+
 } // namespace
 
 napi_value make_task(napi_env env, napi_value promise, std::shared_ptr<std::atomic<bool>> cancel) {
@@ -33,7 +42,9 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     napi_value object = make_object(env);
     set(env, object, "info", make(env, self->engine_->model->info()));
     set(env, object, "fingerprint", self->engine_->context->fingerprint());
-    set(env, object, "placement", make(env, self->engine_->placement()));
+    const Placement placement = self->engine_->placement();
+    set(env, object, "placement", make(env, placement));
+    self->memory_.report(env, host_bytes(placement));
 
     const auto method = [&](const char * name, napi_callback callback) { set(env, object, name, make_function(env, name, callback)); };
     method("stats", guarded<stats>);
@@ -58,12 +69,13 @@ napi_value ModelObject::create(napi_env env, std::unique_ptr<Engine> engine) {
     method("onWake", guarded<on_wake>);
     method("dispose", guarded<dispose>);
 
-    napi_wrap(env, object, new Holder(self), [](napi_env, void * data, void *) {
+    napi_wrap(env, object, new Holder(self), [](napi_env e, void * data, void *) {
         // The wake callback keeps a model alive until dispose() or the environment's end, so there is an engine here only
         // if none was ever set. Stopping blocks, so it happens elsewhere.
         auto * holder = static_cast<Holder *>(data);
         ModelObject & model = **holder;
         model.environment_.remove_model(&model);
+        model.memory_.report(e, 0);
         if (model.engine_) {
             model.environment_.teardown.post([engine = std::shared_ptr<Engine>(std::move(model.engine_))](bool) mutable {
                 engine->stop();
@@ -266,6 +278,7 @@ napi_value ModelObject::dispose(napi_env env, const Call & call) {
             model->wake(e);
             model->release_generations();
             environment.remove_model(model.get());
+            model->memory_.report(e, 0);
             std::shared_ptr<Engine> engine = std::move(model->engine_);
             environment.teardown.post([engine = std::move(engine), settled](bool) mutable {
                 {

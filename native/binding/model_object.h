@@ -55,6 +55,7 @@ class ModelObject : public std::enable_shared_from_this<ModelObject> {
     Environment & environment_;
     std::unique_ptr<Engine> engine_;
     napi_ref wake_callback_ = nullptr;
+    ReportedMemory memory_;
     int running_ = 0; // generations that keep the process alive
     bool disposing_ = false;
 };

@@ -161,6 +161,12 @@ napi_value make_error(napi_env env, const Error & error) {
     return value;
 }
 
+void ReportedMemory::report(napi_env env, uint64_t bytes) {
+    int64_t total = 0;
+    napi_adjust_external_memory(env, static_cast<int64_t>(bytes) - reported_, &total);
+    reported_ = static_cast<int64_t>(bytes);
+}
+
 void set(napi_env env, napi_value object, const char * name, napi_value value) { napi_set_named_property(env, object, name, value); }
 
 void set_element(napi_env env, napi_value array, size_t i, napi_value value) {

@@ -51,6 +51,17 @@ napi_value make_bytes(napi_env env, const uint8_t * values, size_t n);
 /// An Error with `code` and `details`.
 napi_value make_error(napi_env env, const Error & error);
 
+/// Memory outside V8's heap that goes with a JavaScript object: what garbage collection should know of, so that it looks for the object in
+/// time. JavaScript thread.
+class ReportedMemory {
+  public:
+    /// What is held now, in place of what was reported before.
+    void report(napi_env env, uint64_t bytes);
+
+  private:
+    int64_t reported_ = 0;
+};
+
 void set(napi_env env, napi_value object, const char * name, napi_value value);
 inline void set(napi_env env, napi_value object, const char * name, double number) { set(env, object, name, make(env, number)); }
 inline void set(napi_env env, napi_value object, const char * name, std::string_view text) { set(env, object, name, make(env, text)); }

@@ -10,7 +10,10 @@ namespace {
 
 constexpr napi_type_tag snapshot_tag = {0x7465726e696f6e02ULL, 0x736e617073686f74ULL};
 
-using Holder = SnapshotPtr;
+struct Holder {
+    SnapshotPtr snapshot;
+    ReportedMemory memory;
+};
 
 SnapshotPtr of(napi_env env, const Call & call) { return to_snapshot(env, call.self); }
 
@@ -40,12 +43,14 @@ napi_value serialize(napi_env env, const Call & call) {
         });
 }
 
-// Gives the memory back at once: garbage collection knows nothing of its size.
+// Gives the memory back at once, rather than when garbage is collected.
 napi_value free_snapshot(napi_env env, const Call & call) {
     void * data = nullptr;
     to_snapshot(env, call.self);
     if (napi_unwrap(env, call.self, &data) == napi_ok) {
-        *static_cast<Holder *>(data) = std::make_shared<const Snapshot>();
+        auto * holder = static_cast<Holder *>(data);
+        holder->snapshot = std::make_shared<const Snapshot>();
+        holder->memory.report(env, 0);
     }
     return nullptr;
 }
@@ -65,7 +70,13 @@ napi_value make_snapshot(napi_env env, SnapshotPtr snapshot) {
     set(env, object, "save", make_function(env, "save", guarded<save>));
     set(env, object, "serialize", make_function(env, "serialize", guarded<serialize>));
     set(env, object, "free", make_function(env, "free", guarded<free_snapshot>));
-    napi_wrap(env, object, new Holder(std::move(snapshot)), [](napi_env, void * data, void *) { delete static_cast<Holder *>(data); }, nullptr, nullptr);
+    auto * holder = new Holder{std::move(snapshot), {}};
+    holder->memory.report(env, holder->snapshot->state.size);
+    const auto collected = [](napi_env e, void * data, void *) {
+        static_cast<Holder *>(data)->memory.report(e, 0);
+        delete static_cast<Holder *>(data);
+    };
+    napi_wrap(env, object, holder, collected, nullptr, nullptr);
     napi_type_tag_object(env, object, &snapshot_tag);
     return object;
 }
@@ -76,7 +87,7 @@ SnapshotPtr to_snapshot(napi_env env, napi_value object) {
     if (napi_check_object_type_tag(env, object, &snapshot_tag, &ours) != napi_ok || !ours || napi_unwrap(env, object, &data) != napi_ok) {
         throw ArgumentError{"native binding: not a NativeSnapshot"};
     }
-    return *static_cast<Holder *>(data);
+    return static_cast<Holder *>(data)->snapshot;
 }
 
 napi_value load_snapshot_file(napi_env env, const Call & call) {
