@@ -20,6 +20,7 @@ import { benchExperts } from './experts.mjs';
 import { benchPackage } from './package.mjs';
 import { benchPlan } from './plan.mjs';
 import { benchPredictions } from './predict.mjs';
+import { benchRobustness } from './robustness.mjs';
 import { benchSessions } from './sessions.mjs';
 import { SHAPES, shapeFile } from './shapes.mjs';
 import { verdicts } from './targets.mjs';
@@ -35,7 +36,7 @@ const THREADS = 2;
 // What the chart shows; the JSON has all.
 const PICTURED = ['prefill 512', 'decode', 'decode at 4096', '8 sessions'];
 
-const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts, predict: benchPredictions, package: benchPackage };
+const PARTS = { sessions: benchSessions, plan: benchPlan, experts: benchExperts, predict: benchPredictions, package: benchPackage, robustness: benchRobustness };
 
 await main(async ([part, ...rest]) => (Object.hasOwn(PARTS, part ?? '') ? PARTS[part](rest) : benchModels(part === undefined ? [] : [part, ...rest])));
 

@@ -28,7 +28,11 @@ foreach(source IN LISTS test_sources)
     continue()
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(TERNION_SANITIZE)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 1200)
+  else()
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  endif()
 endforeach()
 
 # An emulated processor with and one without the instructions of the kernels; the words after its name are the sets of kernels

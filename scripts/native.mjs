@@ -89,6 +89,16 @@ export async function buildVariant(arch, variant, show) {
   return join(folder, 'addon', 'ternion.node');
 }
 
+/**
+ * A build beside the usual one, without Vulkan, in a folder of its own.
+ * @param {{ folder: string, values: string[], targets?: string[] }} build  CMake's options; without targets everything
+ * @param {(text: string) => void} show
+ */
+export async function buildBeside({ folder, values, targets = [] }, show) {
+  const usual = [`TERNION_LLAMA_DIR=${places().target}`, 'TERNION_NODE_INCLUDE=', 'TERNION_TESTS=ON', 'TERNION_VULKAN=OFF'];
+  await cmake([...usual, `TERNION_OUTPUT_DIR=${join(folder, 'placed')}`, ...values], targets, show, folder);
+}
+
 /** Configures and builds: the targets, or without any everything that is built by default. */
 async function cmake(values, targets, show, folder = FOLDER) {
   const onLine = progressReader(show);

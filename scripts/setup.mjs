@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { ensureSource, isFresh as sourceIsFresh } from '../vendor/fetch.mjs';
 import { swapIntoPlace } from '../vendor/tree.mjs';
 import { hashInputs, isFresh, writeStamp } from './freshness.mjs';
-import { ADDON, SERVER, buildAarch64Tests, buildNative, buildServer, nativeInputs, serverInputs } from './native.mjs';
+import { ADDON, SERVER, buildAarch64Tests, buildBeside, buildNative, buildServer, nativeInputs, serverInputs } from './native.mjs';
 import { step } from './progress.mjs';
 import { AARCH64_TOOLS, TOOLS, checkTools } from './requirements.mjs';
 import { ROOT, WORK, clearLog, exclusively, run } from './run.mjs';
@@ -31,6 +31,17 @@ export async function setUpAarch64() {
   await exclusively(async () => {
     await ensureUpstream();
     await step("kernels' tests for aarch64 (first time: some minutes)", (show) => buildAarch64Tests(show));
+  });
+}
+
+/** A build beside the usual one (`buildBeside`), and what its tests take beside it. */
+export async function setUpVariant(name, variant, tools = []) {
+  checkTools([...TOOLS, ...tools]);
+  await exclusively(async () => {
+    await ensurePackages();
+    await ensureUpstream();
+    await step(`${name} (first time: some 15 minutes)`, (show) => buildBeside(variant, show));
+    await ensureTypeScript();
   });
 }
 
