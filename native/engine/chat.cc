@@ -1,6 +1,7 @@
 #include "chat.h"
 
 #include "log.h"
+#include "template_bounds.h"
 
 #include <chat.h> // common's; ours is included with quotes
 
@@ -15,11 +16,24 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::create(const llama_model * m
     if (!llama_model_chat_template(model, nullptr) && !llama_model_chat_template(model, "tool_use")) {
         return self;
     }
+    for (const char * name : {static_cast<const char *>(nullptr), "tool_use"}) {
+        const char * source = llama_model_chat_template(model, name);
+        if (auto sound = source ? check_template(source) : Result<bool>(true); !sound) {
+            return sound.error();
+        }
+    }
     LogCapture capture;
+    const TemplateBounds bounds(0, 0);
     try {
         self->templates_ = {common_chat_templates_init(model, "").release(), common_chat_templates_free};
         self->exists_ = true;
+        if (bounds.exceeded()) {
+            return TemplateBounds::error();
+        }
     } catch (const std::exception & e) {
+        if (bounds.exceeded()) {
+            return TemplateBounds::error();
+        }
         return Error{ErrorCode::template_failed, std::string("the model's chat template cannot be parsed: ") + capture.text(e.what())};
     }
     return self;
@@ -42,9 +56,17 @@ Result<RenderedChat> ChatTemplate::render(const std::vector<ChatMessage> & messa
     inputs.add_generation_prompt = true;
     inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK; // reasoning apart from content
     inputs.enable_thinking = thinking;
+    size_t input_bytes = 0;
+    for (const ChatMessage & message : messages) {
+        input_bytes += message.content.size() + message.reasoning.size();
+    }
     LogCapture capture;
+    const TemplateBounds bounds(messages.size(), input_bytes);
     try {
         const common_chat_params params = common_chat_templates_apply(templates_.get(), inputs);
+        if (bounds.exceeded()) {
+            return TemplateBounds::error();
+        }
         RenderedChat chat;
         chat.prompt = params.prompt;
         chat.generation_prompt = params.generation_prompt;
@@ -64,6 +86,9 @@ Result<RenderedChat> ChatTemplate::render(const std::vector<ChatMessage> & messa
         }
         return chat;
     } catch (const std::exception & e) {
+        if (bounds.exceeded()) {
+            return TemplateBounds::error();
+        }
         return Error{ErrorCode::template_failed, std::string("the chat template failed: ") + e.what()};
     }
 }

@@ -1,6 +1,7 @@
 #include "sampler.h"
 
 #include "log.h"
+#include "text.h"
 
 #include "reasoning-budget.h"
 
@@ -13,6 +14,13 @@ namespace ternion {
 namespace {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+constexpr size_t largest_grammar = 1 << 20; // bytes
+
+/// Upstream's reasons quote the grammar from the place on to its end.
+Error bad_grammar(const std::string & why) {
+    constexpr size_t enough = 300;
+    return Error{ErrorCode::grammar_invalid, "the grammar is not valid GBNF, or too large: " + (why.size() > enough ? to_utf8(std::string_view(why).substr(0, enough)) + "…" : why)};
+}
 
 std::vector<llama_token> tokenize_tag(const llama_vocab * vocab, const std::string & text) {
     std::vector<llama_token> tokens(text.size() + 2);
@@ -105,9 +113,13 @@ Result<std::unique_ptr<Sampler>> Sampler::create(const llama_model * model, cons
     LogCapture capture;
     try {
         if (!params.grammar.empty()) {
+            if (params.grammar.size() > largest_grammar || params.grammar.find('\0') != std::string::npos) {
+                return Error{ErrorCode::grammar_invalid, "the grammar is a text of " + std::to_string(params.grammar.size()) +
+                                                             " bytes; expected at most " + std::to_string(largest_grammar) + ", none of them 0"};
+            }
             self->grammar_.reset(llama_sampler_init_grammar(vocab, params.grammar.c_str(), "root"));
             if (!self->grammar_) {
-                return Error{ErrorCode::grammar_invalid, capture.text("the grammar is not valid GBNF or has no rule named root")};
+                return bad_grammar(capture.text("it has no rule named root"));
             }
         }
         if (budget.tokens >= 0 && !budget.start_tag.empty() && !budget.end_tag.empty()) {
@@ -121,7 +133,7 @@ Result<std::unique_ptr<Sampler>> Sampler::create(const llama_model * model, cons
             return Error{ErrorCode::internal, "the sampler chain could not be built"};
         }
     } catch (const std::exception & e) {
-        return Error{self->grammar_ || params.grammar.empty() ? ErrorCode::internal : ErrorCode::grammar_invalid, e.what()};
+        return self->grammar_ || params.grammar.empty() ? Error{ErrorCode::internal, e.what()} : bad_grammar(e.what());
     }
     return self;
 }

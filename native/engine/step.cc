@@ -215,7 +215,8 @@ void Context::after_decode(Clock::duration took) {
         try {
             take_token(*g, now);
         } catch (const std::exception & e) {
-            fail(*g, Error{ErrorCode::internal, std::string("sampling failed: ") + e.what()});
+            const bool grammar = !g->request.sampling.grammar.empty();
+            fail(*g, Error{grammar ? ErrorCode::grammar_invalid : ErrorCode::internal, std::string("sampling failed: ") + e.what()});
         }
     }
 }
