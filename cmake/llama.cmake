@@ -56,9 +56,10 @@ foreach(backend IN ITEMS vulkan hip cuda)
   endforeach()
 endforeach()
 
-# A failed assertion may be thrown through ggml's C (engine/upstream_assertions.h).
+# A failed assertion may be thrown through ggml's C (engine/upstream_assertions.h), which has to have unwind tables: GCC makes them anyway, and
+# -fexceptions would change what it makes of sums.
 if(NOT MSVC)
-  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fexceptions>)
+  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fasynchronous-unwind-tables>)
 endif()
 
 # A type of ours that upstream's tables refer to (vendor/patches/0006).

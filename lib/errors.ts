@@ -16,7 +16,7 @@ export const errorCodes = {
   ERR_INTERNAL: 'A defect of ternion or of the engine below it. Please report it with its message and `cause`.',
   ERR_INVALID_ARG: 'A wrong argument or option; the message says what was expected and what was found. `details`: `argument`.',
   ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or a snapshot or the pack cache cannot be read, or a folder for state cannot be locked. `details`: `path`.',
-  ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete.',
+  ERR_MODEL_INVALID: 'The file is no GGUF model, or it is damaged or incomplete; a generation fails with it when weights give no numbers. `details`, where they are known: `path`, and `key` of metadata that is wrong.',
   ERR_MODEL_NOT_FOUND: 'There is no readable file at the path. `details`: `path`.',
   ERR_MODEL_UNSUPPORTED: 'The model is sound, but cannot do this here: an unknown architecture, a KV type it does not take, embeddings it does not have, weights or operations that a device that was named does not compute (`details`: `device`, with `tensor` and `type` or with `operations`; see `allowFallback`), a norm or bias in a type that its operation does not take, weights that a ternary type would destroy (`details`: `tensor`, `type`, `relativeError`) or that were rounded before.',
   ERR_OUT_OF_MEMORY: 'Weights, KV cache or compute buffers do not fit on the device, or a snapshot does not fit into memory. Or the KV cache has no room for a request, because pinned sessions hold it; `details`, in cells: `kvTokens`, `free`.',

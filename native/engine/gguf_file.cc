@@ -102,7 +102,7 @@ Result<bool> check_gguf_file(const std::string & path) {
         return fail(ErrorCode::model_invalid, "the file ends within its header, after fewer than 24 bytes; it is incomplete: get it again");
     }
     if (counts[0] > GgufFile::most_tensors || counts[1] > GgufFile::most_entries) {
-        return fail(ErrorCode::model_invalid, "its header counts " + std::to_string(counts[0]) + " tensors and " + std::to_string(counts[1]) + " entries of metadata; expected at most " +
+        return fail(ErrorCode::model_invalid, "its header is larger than any model's: it counts " + std::to_string(counts[0]) + " tensors and " + std::to_string(counts[1]) + " entries of metadata; expected at most " +
                                                   std::to_string(GgufFile::most_tensors) + " and " + std::to_string(GgufFile::most_entries) + ". The file is damaged: get it again");
     }
     return true;

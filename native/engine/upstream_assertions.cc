@@ -12,7 +12,7 @@ namespace {
 
 thread_local bool catching = false;
 
-// Thrown through ggml's C, which is compiled with -fexceptions for that (cmake/llama.cmake).
+// Thrown through ggml's C, which has unwind tables for that (cmake/llama.cmake).
 void on_failed_assertion(const char * message) {
     if (!catching) {
         std::fprintf(stderr, "%s\n", message); // as ggml does; abort() follows

@@ -1,0 +1,27 @@
+// Mutations of model files, tried by native/test/hostile_files_test.cc.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll } from 'vitest';
+import { synthesize } from '../../dist/gguf/index.js';
+import { shapes } from '../gguf/shapes.js';
+
+export const family = ['tern-5m-tq2_0', 'tern-5m-sherry-stq1_0', 'tern-5m-f16', 'tern-draft-q8_0', 'tern-moe-6m-tq2_0', 'tern-moe-6m-f16', 'tern-hybrid-random', 'tern-embedding-random'].map((name) => `models/${name}.gguf`);
+export const architectures = Object.keys(shapes) as (keyof typeof shapes)[];
+
+const folder = mkdtempSync(join(tmpdir(), 'ternion-mutations-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A small model of random weights. */
+export async function small(architecture: keyof typeof shapes): Promise<string> {
+  const path = join(folder, `${architecture}.gguf`);
+  await synthesize(path, { ...shapes[architecture], layers: architecture.startsWith('qwen35') ? 4 : 2 }, { types: { matrices: 'q8_0', embedding: 'q8_0' } });
+  return path;
+}
+
+/** What failed, by the program's own words; empty if nothing did. */
+export function mutate(path: string, count: number, seed: number, program = '.build/cmake/bin/hostile_files_test'): string {
+  const { status, stdout, stderr } = spawnSync(program, ['--count', String(count), '--seed', String(seed), path], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+  return status === 0 ? '' : `${stdout}\n${stderr.slice(-10_000)}`;
+}
