@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { NativeDevice, NativeLoadOptions } from './native.js';
 import type { NativeCache } from './native-session.js';
 import { userCache } from './user-cache.js';
+import { refuse } from './validate.js';
 
 /** What {@link LoadOptions.cache} chooses. Budgets are in bytes and are never exceeded; what no tier has room for is prefilled again. */
 export interface CacheOptions {
@@ -32,11 +33,16 @@ export function cacheBudgets(
   host: Pick<NativeDevice, 'freeBytes'>,
   used: readonly Pick<NativeDevice, 'uma'>[],
 ): Pick<NativeLoadOptions, 'ramBytes' | 'diskBytes' | 'diskFolder' | 'checkpointBytes'> {
+  const users = userCache();
+  const diskFolder = options.diskDir ?? (users === undefined ? '' : join(users, 'ternion', 'state'));
+  if ((options.diskBytes ?? 0) > 0 && diskFolder === '') {
+    refuse('loadModel', 'options.cache.diskDir', 'options.cache.diskDir must be given with diskBytes, because this user has no home folder');
+  }
   const shared = used.some((device) => device.uma);
   return {
     ramBytes: options.ramBytes ?? (shared ? 0 : Math.min(Math.floor(host.freeBytes / 8), 2048 * mebibyte)),
     diskBytes: options.diskBytes ?? 0,
-    diskFolder: options.diskDir ?? join(userCache(), 'ternion', 'state'),
+    diskFolder,
     checkpointBytes: options.checkpointBytes ?? 256 * mebibyte,
   };
 }

@@ -12,7 +12,7 @@ export const errorCodes = {
   ERR_DEVICE_LOST: 'The device stopped working (driver reset, removed card). The model must be disposed and loaded again.',
   ERR_DEVICE_NOT_FOUND: 'A device was named that does not exist here. `details`: `device`, `available`, `unavailable` (backends without a device, and why).',
   ERR_DISPOSED: 'The model, session or snapshot was used after its `dispose()`.',
-  ERR_GRAMMAR_INVALID: 'The GBNF grammar cannot be parsed or has no rule named `root`.',
+  ERR_GRAMMAR_INVALID: 'The GBNF grammar cannot be parsed, has no rule named `root`, is too large, or has too many ways to go on at some place of the text (`details`: `text` and `reasoning` so far).',
   ERR_INTERNAL: 'A defect of ternion or of the engine below it. Please report it with its message and `cause`.',
   ERR_INVALID_ARG: 'A wrong argument or option; the message says what was expected and what was found. `details`: `argument`.',
   ERR_IO: 'A file cannot be written: no space, no permission, no such folder; nothing is left under its name. Or a snapshot or the pack cache cannot be read, or a folder for state cannot be locked. `details`: `path`.',
@@ -23,7 +23,7 @@ export const errorCodes = {
   ERR_PLAN_DOES_NOT_FIT: 'A plan cannot be followed: it does not fit, or no longer; or it is of another file or machine. `details`: `shortages` (by device `neededBytes` and `availableBytes`) and `memory` as it would be now, or `device`, or `path`.',
   ERR_STATE_CORRUPT: 'A snapshot is damaged: cut off, longer than it says, or not what was written. `details`: `path`, if it is a file.',
   ERR_STATE_MISMATCH: 'A snapshot is sound, but was made under another setting than it is to be used with: model, KV type, build, version of the format. Or the file of a model that was unloaded is another model by now. `details`: `setting`, its values `found` and `expected` (absent where there is none), and `path`, if it is a file.',
-  ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation.',
+  ERR_TEMPLATE: 'The model has no chat template, or its template refused the conversation, cannot be parsed or takes more steps, memory or nesting than it may.',
 } as const;
 
 /** A code of {@link TernionError}. */

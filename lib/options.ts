@@ -25,8 +25,11 @@ export type Shape<T> = { readonly [K in keyof T]-?: z.ZodMiniType<T[K]> };
 export function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.ZodMiniType<T> {
   const error = (issue: { code?: string; keys?: readonly string[] }) =>
     issue.code === 'unrecognized_keys' ? unknownKeys(issue.keys ?? [], Object.keys(shape)) : expected;
-  return z.strictObject(shape, { error: error as never }) as unknown as z.ZodMiniType<T>;
+  return z.pipe(z.custom<object>(isBag, { error: expected }), z.strictObject(shape, { error: error as never })) as unknown as z.ZodMiniType<T>;
 }
+
+/** Maps, dates, promises and the like have no keys of their own, and would pass as empty bags. */
+const isBag = (value: unknown) => Object.prototype.toString.call(value) === '[object Object]';
 
 export const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
 
@@ -44,9 +47,15 @@ export function oneOf<const T extends string>(values: readonly T[]): z.ZodMiniTy
   return z.enum(values as [T, ...T[]], { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
 }
 
-const finite = z.number({ error: 'a finite number' });
+/** As the addon takes them. */
+const isFloat = (value: number) => Number.isFinite(Math.fround(value));
+const floatFrom0 = z.number({ error: 'a number of at least 0' }).check(
+  z.gte(0, { error: 'a number of at least 0' }),
+  z.refine(isFloat, { error: 'a number of at least 0, below 3.4e38' }),
+);
+const finite = z.number({ error: 'a finite number' }).check(z.refine(isFloat, { error: 'a finite number, below 3.4e38' }));
 export const atLeast0 = numberFrom(0, Infinity, 'a number of at least 0');
-const above0 = z.number({ error: 'a number above 0' }).check(z.gt(0, { error: 'a number above 0' }));
+const above0 = z.number({ error: 'a number above 0' }).check(z.refine((value) => Math.fround(value) > 0 && isFloat(value), { error: 'a number above 0, from 1.5e-45 to 3.4e38' }));
 const fraction = numberFrom(0, 1, 'a number from 0 to 1');
 export const boolean = z.boolean({ error: 'true or false' });
 export const orAgain: z.ZodMiniType<boolean | 'again'> = z.union([z.boolean(), z.literal('again')], { error: "true, false or 'again'" });
@@ -62,12 +71,12 @@ export const signal = z.custom<AbortSignal>(
 export const onProgress = z.custom<(fraction: number) => void>((value) => typeof value === 'function', { error: 'a function' });
 
 const samplingShape: Shape<Sampling> = {
-  temperature: optional(atLeast0),
+  temperature: optional(floatFrom0),
   topK: optional(intFrom(0)),
   topP: optional(fraction),
   minP: optional(fraction),
   typicalP: optional(fraction),
-  topNSigma: optional(atLeast0),
+  topNSigma: optional(floatFrom0),
   repeatPenalty: optional(above0),
   frequencyPenalty: optional(finite),
   presencePenalty: optional(finite),
@@ -75,8 +84,8 @@ const samplingShape: Shape<Sampling> = {
   dry: optional(
     bag<Dry>(
       {
-        multiplier: atLeast0,
-        base: optional(numberFrom(1, Infinity, 'a number of at least 1')),
+        multiplier: floatFrom0,
+        base: optional(z.number({ error: 'a number of at least 1' }).check(z.gte(1, { error: 'a number of at least 1' }), z.refine(isFloat, { error: 'a number of at least 1, below 3.4e38' }))),
         allowedLength: optional(intFrom(0)),
         penaltyLastN: optional(lastN),
         sequenceBreakers: optional(z.array(nonEmpty, { error: 'an array of non-empty strings' })),
@@ -118,7 +127,7 @@ function isLogitBias(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value).map(([key, bias]) => [Number(key), bias]);
   return entries.every(
-    ([token, bias]) => Number.isInteger(token) && (token as number) >= 0 && (Number.isFinite(bias) || bias === -Infinity),
+    ([token, bias]) => Number.isInteger(token) && (token as number) >= 0 && (token as number) < 2 ** 31 && typeof bias === 'number' && (isFloat(bias) || bias === -Infinity),
   );
 }
 

@@ -96,7 +96,9 @@ export function packCache(option: boolean | PackCacheOptions | undefined): { fol
   const setting = process.env['TERNION_PACK_CACHE'];
   if (option === false || (setting === 'off' && (option === undefined || option === true))) return { folder: '', maxBytes: 0, verify: false };
   const { folder, maxBytes, verify } = typeof option === 'object' ? option : {};
-  return { folder: folder ?? (setting !== undefined && setting !== '' && setting !== 'off' ? setting : join(userCache(), 'ternion', 'packs')), maxBytes: maxBytes ?? defaultMaxBytes, verify: verify ?? false };
+  const users = userCache();
+  const fallback = setting !== undefined && setting !== '' && setting !== 'off' ? setting : users === undefined ? '' : join(users, 'ternion', 'packs');
+  return { folder: folder ?? fallback, maxBytes: maxBytes ?? defaultMaxBytes, verify: verify ?? false };
 }
 
 /** As the engine names them: model, kernels, version of the layout. */
@@ -104,6 +106,7 @@ const packName = /^([0-9a-f]{32})-(.+)-\d+\.pack$/;
 
 async function list(folder: string): Promise<readonly Pack[]> {
   const packs: Pack[] = [];
+  if (folder === '') return packs;
   for (const name of (await unlessGone(folder, readdir(folder))) ?? []) {
     const [, fingerprint, kernels] = packName.exec(name) ?? [];
     if (fingerprint === undefined || kernels === undefined) continue;

@@ -22,6 +22,16 @@ export interface Schema<T> {
  * @throws ERR_INVALID_ARG with `details.argument`, for the first complaint.
  */
 export function check<T>(call: string, argument: string, schema: Schema<T>, value: unknown): T {
+  try {
+    return parse(call, argument, schema, value);
+  } catch (cause) {
+    if (cause instanceof TernionError) throw cause;
+    // A getter of theirs threw, a proxy's trap, or an object was not what its prototype says.
+    throw new TernionError('ERR_INVALID_ARG', `${call}: ${argument} cannot be read: ${cause instanceof Error ? cause.message : typeof cause}`, { details: { argument }, cause });
+  }
+}
+
+function parse<T>(call: string, argument: string, schema: Schema<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
@@ -38,11 +48,13 @@ export function refuse(call: string, argument: string, complaint: string): never
   throw new TernionError('ERR_INVALID_ARG', `${call}: ${complaint}`, { details: { argument } });
 }
 
+const longestName = 60;
+
 /** The message for keys that an option bag does not have: `has no "temprature"; did you mean "temperature"?` */
 export function unknownKeys(unknown: readonly string[], known: readonly string[]): string {
   const key = unknown[0] ?? '';
-  const near = nearest(key, known);
-  return `has no ${JSON.stringify(key)}; ${near === undefined ? `it takes ${known.join(', ')}` : `did you mean ${JSON.stringify(near)}?`}`;
+  const near = key.length > longestName ? undefined : nearest(key, known);
+  return `has no ${JSON.stringify(key.length > longestName ? `${key.slice(0, longestName)}…` : key)}; ${near === undefined ? `it takes ${known.join(', ')}` : `did you mean ${JSON.stringify(near)}?`}`;
 }
 
 /** The candidate most like `word`, if any is like it at all: at most a third of its letters wrong, in any case. */

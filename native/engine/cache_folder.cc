@@ -1,6 +1,7 @@
 #include "cache_folder.h"
 
 #include "partial_file.h"
+#include "private_files.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -63,11 +64,12 @@ struct CacheFolder::Found {
 };
 
 Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folder, const std::vector<Setting> & settings) {
-    std::error_code failed;
-    fs::create_directories(folder, failed);
-    if (failed) {
+    if (const std::error_code failed = make_private_folders(folder)) {
         errno = failed.value();
         return io_error(folder);
+    }
+    if (anybody_may_replace(folder)) {
+        return Error{ErrorCode::io, folder + ": everybody may write there, and so replace the conversations that are kept in it; name another folder, or take the permission away (chmod o-w)", {{"path", folder}}};
     }
     for (int slot = 0; slot < most_slots; ++slot) {
         auto lock = FolderLock::take((fs::path(folder) / std::to_string(slot)).string(), FolderLock::Absent::make);

@@ -100,6 +100,9 @@ class Context {
     Result<bool> check_kv_types() const;
     Result<bool> make_experts();
     Result<bool> check_cells() const;
+    Result<bool> check_memory();
+    Result<bool> check_bookkeeping();
+    Result<bool> check_cell_bytes(uint64_t bytes_each) const;
     Result<bool> make_context();
     Result<bool> check_operations();
     Result<bool> make_cache();

@@ -2,6 +2,7 @@
 #include "context.h"
 
 #include "fingerprint.h"
+#include "host_memory.h"
 #include "log.h"
 #include "upstream_assertions.h"
 
@@ -12,6 +13,7 @@
 #include <build-info.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cstdlib>
 
 namespace ternion {
@@ -64,7 +66,7 @@ Result<Placement> Context::lay_out(std::shared_ptr<Model> model, const ContextOp
 
 Result<std::unique_ptr<Context>> Context::create_dry(std::shared_ptr<Model> model, const ContextOptions & options) {
     std::unique_ptr<Context> context(new Context(std::move(model), options));
-    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::check_operations}) {
+    for (const auto step : {&Context::check_options, &Context::check_bookkeeping, &Context::make_experts, &Context::make_context, &Context::check_operations}) {
         if (auto ok = (*context.*step)(); !ok) {
             return ok.error();
         }
@@ -75,7 +77,7 @@ Result<std::unique_ptr<Context>> Context::create_dry(std::shared_ptr<Model> mode
 Context::Context(std::shared_ptr<Model> model, const ContextOptions & options) : model_(std::move(model)), options_(options) {}
 
 Result<bool> Context::init() {
-    for (const auto step : {&Context::check_options, &Context::make_experts, &Context::make_context, &Context::check_operations, &Context::make_cache}) {
+    for (const auto step : {&Context::check_options, &Context::check_memory, &Context::make_experts, &Context::make_context, &Context::check_operations, &Context::make_cache}) {
         if (auto ok = (this->*step)(); !ok) {
             return ok.error();
         }
@@ -202,6 +204,40 @@ Result<bool> Context::check_cells() const {
         }
     }
     return true;
+}
+
+// Cells are written to when they are made: what the system promises and does not have would end the process, or others.
+Result<bool> Context::check_memory() {
+    const llama_model * model = model_->handle();
+    uint64_t bytes = 0;
+    for (uint32_t layer = 0; layer < model->hparams.n_layer(); ++layer) {
+        ggml_backend_dev_t device = model->dev_layer(static_cast<int>(layer));
+        const bool on_host = !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+        if (on_host && !model->hparams.is_recr(layer) && !model->hparams.is_swa(layer)) {
+            bytes += ggml_row_size(options_.kv_k, model->hparams.n_embd_k_gqa(layer)) + ggml_row_size(options_.kv_v, model->hparams.n_embd_v_gqa(layer));
+        }
+    }
+    return check_cell_bytes(bytes);
+}
+
+// A dry context has cells without keys and values, but knows of each who holds it.
+Result<bool> Context::check_bookkeeping() { return check_cell_bytes(0); }
+
+Result<bool> Context::check_cell_bytes(uint64_t bytes_each) const {
+    constexpr uint64_t bookkeeping = sizeof(std::bitset<LLAMA_MAX_SEQ>) + 4 * sizeof(int32_t); // of llama.cpp, about
+    const uint64_t needed = (bytes_each + bookkeeping) * options_.kv_tokens;
+    const uint64_t available = host_memory().available_bytes;
+    if (available == 0 || needed <= available) {
+        return true;
+    }
+    return Error{ErrorCode::out_of_memory,
+                 "a KV cache of " + std::to_string(options_.kv_tokens) + " cells takes " + std::to_string(needed) + " bytes of host memory, of which " +
+                     std::to_string(available) + " are available; take a shorter context, fewer sequences or a KV type of fewer bits",
+                 {{"context", static_cast<double>(context_)},
+                  {"sequences", static_cast<double>(options_.sequences)},
+                  {"kvTokens", static_cast<double>(options_.kv_tokens)},
+                  {"neededBytes", static_cast<double>(needed)},
+                  {"availableBytes", static_cast<double>(available)}}};
 }
 
 Result<bool> Context::make_context() {

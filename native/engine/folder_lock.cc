@@ -63,9 +63,14 @@ class Descriptor {
     int fd_;
 };
 
-bool is_folder(const std::string & path) {
+/// Of this user: in a folder for all, another's may hold anything.
+bool is_own_folder(const std::string & path) {
     struct stat status;
-    return lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+    if (lstat(path.c_str(), &status) != 0) {
+        return false;
+    }
+    errno = 0;
+    return S_ISDIR(status.st_mode) && status.st_uid == geteuid();
 }
 
 bool stands_under(int fd, const std::string & path) {
@@ -94,16 +99,16 @@ std::string FolderLock::file() const {
 Result<std::optional<FolderLock>> FolderLock::take(const std::string & folder, Absent absent) {
     const std::string path = (fs::path(folder) / "lock").string();
     for (int tries = 0; tries < most_tries; ++tries) {
-        if (absent == Absent::make && mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) {
+        if (absent == Absent::make && mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
             return io_error(folder);
         }
-        if (!is_folder(folder)) {
+        if (!is_own_folder(folder)) {
             if (absent == Absent::make && errno == ENOENT) {
                 continue;
             }
             return std::optional<FolderLock>();
         }
-        Descriptor fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
+        Descriptor fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
         if (fd.get() < 0) {
             if (errno == ENOENT && absent == Absent::make) {
                 continue;

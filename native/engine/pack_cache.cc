@@ -2,8 +2,10 @@
 
 #include "log.h"
 #include "partial_file.h"
+#include "private_files.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -213,9 +215,12 @@ kernels::StoredPack PackCache::find(const Fingerprint & model, const char * kern
         return pack;
     }
     const std::string path = path_of(model, kernels);
-    const File file(std::fopen(path.c_str(), "rb"), std::fclose);
+    const File file(open_trusted(path), std::fclose);
     Head head;
     struct stat status;
+    if (!file && errno == EPERM) {
+        log_line(LogLevel::warn, path + ": is not used, because another user may have written it; remove it, or name another folder");
+    }
     if (!file || fstat(fileno(file.get()), &status) != 0 ||
         read_head(file.get(), static_cast<uint64_t>(status.st_size), head, pack.entries).state != PackState::whole ||
         !std::equal(model.begin(), model.end(), head.model)) {
@@ -245,13 +250,13 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
     head.data_offset = (sizeof(head) + table.size() + data_alignment - 1) / data_alignment * data_alignment;
     head.data_bytes = weights.memory->bytes();
     std::error_code ec;
-    fs::create_directories(folder, ec);
+    ec = make_private_folders(folder);
     if (!enabled() || head.data_bytes < least_bytes || table.size() > most_table_bytes || !make_room(*this, head.data_offset + head.data_bytes)) {
         return false;
     }
     // Several processes may write the same pack at once: each has a name of its own until it is whole.
     const std::string own = own_name(path_of(model, kernels));
-    PartialFile file(own);
+    PartialFile file(path_of(model, kernels), PartialFile::partial_name(own), PartialFile::Readers::owner);
     if (!file.get()) {
         return io_error(own);
     }
@@ -278,11 +283,6 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
     std::rewind(file.get());
     if (!file.write(&head, sizeof(head)) || !file.write(table.data(), table.size()) || !file.commit()) {
         return io_error(own);
-    }
-    fs::rename(own, path_of(model, kernels), ec);
-    if (ec) {
-        fs::remove(own, ec);
-        return false;
     }
     return true;
 }

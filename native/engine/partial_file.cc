@@ -1,5 +1,7 @@
 #include "partial_file.h"
 
+#include "private_files.h"
+
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -16,14 +18,14 @@ namespace ternion {
 
 namespace fs = std::filesystem;
 
-PartialFile::PartialFile(std::string path, std::string partial) : final_(std::move(path)), partial_(std::move(partial)) {
+PartialFile::PartialFile(std::string path, std::string partial, Readers readers) : final_(std::move(path)), partial_(std::move(partial)) {
     std::error_code ignored;
     const fs::file_status there = fs::status(final_, ignored);
     if (fs::exists(there) && !fs::is_regular_file(there)) { // renaming would put a file in a device's place
         errno = fs::is_directory(there) ? EISDIR : EEXIST;
         return;
     }
-    file_ = std::fopen(partial_.c_str(), "wb");
+    file_ = create_file(partial_, readers == Readers::owner);
     opened_ = file_ != nullptr;
 }
 

@@ -12,10 +12,13 @@ namespace ternion {
 /// A file under a temporary name beside its own, removed unless it was committed. Failed calls leave the reason in errno.
 class PartialFile {
   public:
+    /// Who may read it: this user alone, or whom the umask lets.
+    enum class Readers { owner, umask };
+
     /// Opens the temporary file; get() is null if that fails, or if something other than a file stands under the name.
-    explicit PartialFile(std::string path) : PartialFile(path, partial_name(path)) {}
+    explicit PartialFile(std::string path) : PartialFile(path, partial_name(path), Readers::umask) {}
     /// With a temporary name in the same folder: for a file that several may write at once.
-    PartialFile(std::string path, std::string partial);
+    PartialFile(std::string path, std::string partial, Readers readers);
     ~PartialFile();
     PartialFile(const PartialFile &) = delete;
     PartialFile & operator=(const PartialFile &) = delete;

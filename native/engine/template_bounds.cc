@@ -15,7 +15,7 @@ constexpr int deepest = 100;
 constexpr size_t longest_block = 4000; // tokens
 
 // Published templates stay below 10,000 steps for a short conversation, all renderings of the analysis together.
-constexpr size_t steps = 1'000'000, steps_per_message = 10'000;
+constexpr size_t steps = 1'000'000, steps_per_message = 2000;
 constexpr size_t bytes = 64 << 20, bytes_per_message = 64 << 10, bytes_per_byte = 256;
 // Each level is a few hundred bytes of stack to some kilobytes; threads have 8 MiB.
 constexpr int deepest_recursion = 400;

@@ -1,6 +1,7 @@
 #include "timings_file.h"
 
 #include "partial_file.h"
+#include "private_files.h"
 
 #include "kernels/cpu/last_level_cache.h"
 #include "kernels/cpu/ways.h"
@@ -8,7 +9,7 @@
 #include "ggml-cpu.h"
 
 #include <filesystem>
-#include <fstream>
+#include <memory>
 #include <sstream>
 #include <system_error>
 
@@ -19,6 +20,7 @@ namespace fs = std::filesystem;
 
 // Raised when a kernel becomes faster or slower; with layout_version, since packs stay as they were chosen.
 constexpr int version = 1;
+constexpr size_t largest = 1 << 20; // of the file, in bytes: a line is of some 60
 
 std::string path_in(const std::string & folder) {
     return (fs::path(folder) / ("timings-" + std::to_string(version) + ".txt")).string();
@@ -32,7 +34,13 @@ std::string processor() {
 
 /// The file's lines below the first; empty if it is of another processor.
 std::string lines_of(const std::string & path) {
-    std::ifstream in(path);
+    const std::unique_ptr<FILE, int (*)(FILE *)> file(open_trusted(path), std::fclose);
+    if (!file) {
+        return "";
+    }
+    std::string text(largest, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+    std::istringstream in(text);
     std::string first;
     if (!std::getline(in, first) || first != processor()) {
         return "";
@@ -59,16 +67,13 @@ void write_timings(const std::string & folder) {
     if (lines == lines_of(path)) {
         return;
     }
-    std::error_code ec;
-    fs::create_directories(folder, ec);
-    const std::string text = processor() + "\n" + lines;
-    PartialFile file(own);
-    if (!file.get() || !file.write(text.data(), text.size()) || !file.commit()) {
+    if (make_private_folders(folder)) {
         return;
     }
-    fs::rename(own, path, ec);
-    if (ec) {
-        fs::remove(own, ec);
+    const std::string text = processor() + "\n" + lines;
+    PartialFile file(path, PartialFile::partial_name(own), PartialFile::Readers::owner);
+    if (file.get() && file.write(text.data(), text.size())) {
+        file.commit();
     }
 }
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { errorCodes, samplingDefaults } from '../../dist/index.js';
 
 const read = (path: string) => readFileSync(path, 'utf8');
-const pages = ['README.md', 'CONTRIBUTING.md', 'models/README.md', 'vendor/README.md', ...readdirSync('docs').map((name) => `docs/${name}`)];
+const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'models/README.md', 'vendor/README.md', ...readdirSync('docs').map((name) => `docs/${name}`)];
 
 test('docs/errors.md is the catalogue', () => {
   const rows = [...read('docs/errors.md').matchAll(/^\| `(ERR_\w+)` \| (.*) \|$/gm)].map(([, code, text]) => [code, text]);

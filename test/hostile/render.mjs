@@ -1,4 +1,5 @@
 // Renders a conversation with the model of argv[2], then tokenises; says how both went.
+import { setInterval } from 'node:timers';
 import { loadModel } from '../../dist/index.js';
 
 let lagMs = 0;
