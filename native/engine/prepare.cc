@@ -141,7 +141,11 @@ Result<bool> Context::prepare_prompt(Generation & generation) {
                       {"available", static_cast<double>(context_)}}};
     }
 
-    auto sampler = Sampler::create(model_->handle(), request.sampling, budget);
+    SamplingParams sampling = request.sampling;
+    for (int32_t * last : {&sampling.penalty_last_n, &sampling.dry_penalty_last_n}) { // memory for each of them is taken at once
+        *last = *last < 0 ? static_cast<int32_t>(context_) : std::min(*last, static_cast<int32_t>(context_));
+    }
+    auto sampler = Sampler::create(model_->handle(), sampling, budget);
     if (!sampler) {
         return sampler.error();
     }

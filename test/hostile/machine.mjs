@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { devices, loadModel } from '../../dist/index.js';
+import { buildInfo, devices, loadModel } from '../../dist/index.js';
 
 const path = fileURLToPath(new URL('../../models/tern-5m-tq2_0.gguf', import.meta.url));
 const [what, place, exact] = process.argv.slice(2);
@@ -31,6 +31,7 @@ const work = {
     if (!(cpu.readBytesPerSecond > 0)) throw new Error('not measured');
   },
   'few-files': async () => {
+    buildInfo(); // the addon is read by now
     const limit = readdirSync('/proc/self/fd').length - 1 + Number(place);
     execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${limit}`]);
     await generate();
