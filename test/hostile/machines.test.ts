@@ -169,6 +169,19 @@ describe.skipIf(!linux)('what ternion keeps', () => {
     expect(said).toMatch(/^ERR_IO .*everybody may write there/);
   });
 
+  test('is believed only where nobody else can have written it', async () => {
+    const home = join(folder, 'believed');
+    const env = { XDG_CACHE_HOME: home };
+    await run('measure', { env });
+    for (const path of below(home).filter((name) => name.endsWith('.json'))) {
+      const { key } = JSON.parse(readFileSync(path, 'utf8')) as { key: unknown };
+      writeFileSync(path, JSON.stringify({ key, value: 12345 }));
+    }
+    expect(await run('known', { env })).toMatchObject({ said: 'ok', bytesPerSecond: 12345 });
+    for (const path of below(home).filter((name) => name.endsWith('.json'))) chmodSync(path, 0o666);
+    expect(await run('known', { env })).toEqual({ said: 'ok' });
+  });
+
   test('is not written through a link, and not read from a pipe', async () => {
     const home = join(folder, 'links');
     expect(await run('measure', { env: { XDG_CACHE_HOME: home } })).toMatchObject({ said: 'ok' });

@@ -123,8 +123,7 @@ describe('prompts', () => {
 
   test('empty ones', async () => {
     const session = await model.session();
-    const said = await session.complete('', { maxTokens: 1 }).then(({ usage }) => usage.generated, (error: TernionError) => error.code);
-    expect([1, 'ERR_INVALID_ARG']).toContain(said);
+    expect(await session.complete('', { maxTokens: 1 }).then<number | string, string>(({ usage }) => usage.generated, String)).toSatisfy((said) => said === 1 || /the prompt is empty/.test(String(said)));
     expect(await codeOf(() => session.chat([]))).toBe('ERR_INVALID_ARG');
     expect((await session.chat('', { maxTokens: 1 })).usage.generated).toBeLessThanOrEqual(1);
     await session.dispose();
@@ -215,7 +214,7 @@ describe('options', () => {
       { xtc: { probability: 1, threshold: 0 } }, { mirostat: { version: 1 as const, tau: 1e-30, eta: 1e30 } }, { mirostat: { version: 2 as const, tau: 3e38, eta: 3e38 } },
       { logitBias: new Map([[5, 3e38], [6, -3e38]]) }, { seed: 0 }, { samplers: [] }, { maxTokens: 2 ** 31 - 1, stop: 'e' }, { logprobs: 100 },
     ]) {
-      const found = await session.complete('Once upon a time', { maxTokens: 4, ...options }).then<string, string>(({ reason }) => reason, (error: TernionError) => `${error.code} ${error.message}`);
+      const found = await session.complete('Once upon a time', { maxTokens: 4, ...options }).then<string, string>(({ reason }) => reason, String);
       expect(['length', 'stop'], `${JSON.stringify(options).slice(0, 100)}: ${found}`).toContain(found);
     }
     await session.dispose();

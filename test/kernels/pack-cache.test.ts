@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync, closeSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync, closeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -86,6 +86,21 @@ describe('packed weights', () => {
     expect((await load({}, changed)).packsFromCache).toBe(true); // another name is the same model
     poke(changed, statSync(changed).size - 40);
     expect((await load({}, changed)).packsFromCache).toBe(false);
+  });
+
+  test.skipIf(process.platform === 'win32').each<[string, (path: string) => void]>([
+    ['that everybody may write to', (path) => chmodSync(path, 0o666)],
+    ...(process.getuid?.() === 0 ? [['of another user', (path: string) => chownSync(path, 54321, 54321)] as [string, (path: string) => void]] : []),
+  ])('%s are not believed, but replaced', async (_, change) => {
+    const first = await loadAndStore();
+    change(packPath());
+    const lines: string[] = [];
+    const stop = onLog('warn', ({ message }) => lines.push(message));
+    const again = await load({}, model, () => until(() => (statSync(packPath()).mode & 0o777) === 0o600 && statSync(packPath()).uid === process.getuid!()));
+    stop();
+    expect(again).toEqual(first);
+    expect(lines.join()).toMatch(/another user may have written it/);
+    expect((await load()).packsFromCache).toBe(true);
   });
 
   test('are neither read nor written where the cache is off', async () => {
