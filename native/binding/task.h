@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace ternion::binding {
@@ -69,6 +70,9 @@ napi_value start_task(napi_env env, napi_value on_progress, const std::string & 
                 return work([&progress](double fraction) { progress->report(fraction); }, *cancel);
             } catch (const std::bad_alloc &) {
                 return Error{ErrorCode::out_of_memory, what + ": not enough memory"};
+            } catch (const std::system_error & e) { // a thread found no room for its stack, or there are too many
+                const bool scarce = e.code() == std::errc::resource_unavailable_try_again;
+                return Error{scarce ? ErrorCode::out_of_memory : ErrorCode::internal, what + (scarce ? ": no thread can be started, for want of address space or of processes: " : ": ") + e.what()};
             } catch (const std::exception & e) {
                 return Error{ErrorCode::internal, what + ": " + e.what()};
             }
