@@ -107,6 +107,9 @@ class Mutator {
     }
 
     void set_number(std::string & value, size_t at, size_t bytes) {
+        if (bytes > sizeof(uint64_t) || at > value.size() || bytes > value.size() - at) {
+            return; // what was changed before has left no such number
+        }
         uint64_t old = 0;
         std::memcpy(&old, value.data() + at, bytes);
         const uint64_t now = number(old);
@@ -165,11 +168,17 @@ class Mutator {
     }
 
     void change_array(RawEntry & entry) {
+        if (entry.value.size() < 12) {
+            return;
+        }
         uint32_t item;
         uint64_t n;
         std::memcpy(&item, entry.value.data(), 4);
         std::memcpy(&n, entry.value.data() + 4, 8);
         const size_t bytes = item_bytes(item);
+        if (n > entry.value.size()) {
+            return;
+        }
         const auto set_count = [&](uint64_t count) { std::memcpy(entry.value.data() + 4, &count, 8); };
         switch (below(6)) {
             case 0: // shorter, soundly where items have a size
@@ -272,9 +281,7 @@ class Mutator {
             case 1: {
                 const uint64_t at = place();
                 const size_t bytes = below(2) == 0 ? 4 : 8;
-                if (at + bytes <= out.size()) {
-                    set_number(out, at, bytes);
-                }
+                set_number(out, at, bytes);
                 what += " number at " + std::to_string(at);
                 break;
             }
