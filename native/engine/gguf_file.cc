@@ -101,7 +101,8 @@ Result<bool> check_gguf_file(const std::string & path) {
     if (std::fread(&version, sizeof(version), 1, file.get()) != 1 || std::fread(counts, sizeof(counts), 1, file.get()) != 1) {
         return fail(ErrorCode::model_invalid, "the file ends within its header, after fewer than 24 bytes; it is incomplete: get it again");
     }
-    if (counts[0] > GgufFile::most_tensors || counts[1] > GgufFile::most_entries) {
+    const bool known = version == 2 || version == 3; // others are refused as such, before anything is counted
+    if (known && (counts[0] > GgufFile::most_tensors || counts[1] > GgufFile::most_entries)) {
         return fail(ErrorCode::model_invalid, "its header is larger than any model's: it counts " + std::to_string(counts[0]) + " tensors and " + std::to_string(counts[1]) + " entries of metadata; expected at most " +
                                                   std::to_string(GgufFile::most_tensors) + " and " + std::to_string(GgufFile::most_entries) + ". The file is damaged: get it again");
     }
