@@ -11,14 +11,16 @@ import { ROOT, WORK } from './run.mjs';
 
 const CLI = join(ROOT, 'dist', 'cli', 'main.js');
 const checkout = existsSync(join(ROOT, 'lib', 'addon.ts'));
-const asked = process.env.npm_config_build_from_source === 'true';
+const asked = ['true', 'ternion'].includes(process.env.npm_config_build_from_source);
 
 process.exitCode = !asked && loads() ? 0 : build();
 
-// In a process of its own: an addon that ends it is one that does not load.
+// In a process of its own: an addon that ends it is one that does not load. Why it is built is told before.
 function loads() {
   if (!existsSync(CLI)) return false;
-  return spawnSync(process.execPath, [CLI, 'doctor', '--json'], { cwd: ROOT, stdio: 'ignore' }).status === 0;
+  const doctor = spawnSync(process.execPath, [CLI, 'doctor'], { cwd: ROOT, encoding: 'utf8' });
+  if (doctor.status !== 0) process.stderr.write(`${doctor.stdout}\nternion is built from source now.\n`);
+  return doctor.status === 0;
 }
 
 function build() {

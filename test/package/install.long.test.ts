@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addonReport } from '../../dist/addon.js';
@@ -82,7 +83,8 @@ describe('from source', () => {
     const bin = join(scratch.path, 'no-git');
     mkdirSync(bin);
     writeFileSync(join(bin, 'git'), '#!/bin/sh\necho git was called >&2\nexit 1\n', { mode: 0o755 });
-    const without = { ...process.env, PATH: `${bin}:${process.env['PATH']}`, XDG_CACHE_HOME: scratchDir('cache'), TERNION_VULKAN: 'OFF', npm_config_build_from_source: 'true' };
+    const compiled = process.env['CCACHE_DIR'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'ccache'); // what was compiled may be used, what was fetched may not
+    const without = { ...process.env, PATH: `${bin}:${process.env['PATH']}`, XDG_CACHE_HOME: scratchDir('cache'), CCACHE_DIR: compiled, TERNION_VULKAN: 'OFF', npm_config_build_from_source: 'true' };
     const root = install(tarball, other, ['--foreground-scripts'], without);
     expect(existsSync(join(root, 'build', 'Release', 'ternion.node'))).toBe(true);
     expect(existsSync(join(root, '.build'))).toBe(false);

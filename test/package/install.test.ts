@@ -115,5 +115,6 @@ describe('a package that does not load', () => {
     expect(result.stderr).not.toMatch(/git|tar\b/); // the source is there
     const script = spawnSync(process.execPath, ['scripts/install.mjs'], { cwd: root, env, encoding: 'utf8' });
     expect(script.status).not.toBe(0);
+    expect(script.stderr).toMatch(/ternion\.baseline\.node\n +no such file[^]*What to do:[^]*built from source now/);
   });
 });
