@@ -14,8 +14,8 @@ process.on('message', async ({ test, tokens }) => {
 });
 process.on('disconnect', () => process.exit());
 
-await using model = await loadModel(embedded, { ...settings, context: 256 });
+const model = await loadModel(embedded, { ...settings, context: 256 });
 const session = await model.session();
 const { text } = await session.complete('Once upon a time', { maxTokens: 48, temperature: 0 });
-await session.dispose();
+await model.dispose();
 process.send({ text, cpu: buildInfo().cpu });
