@@ -1,6 +1,6 @@
 // npm run bench -- package: the prebuilds beside the build from source, and what they weigh.
 //
-//   npm run bench -- package [--rounds N] [--tokens N] [--output FILE]
+//   npm run bench -- package [--rounds N] [--tokens N] [--no-speed] [--output FILE]     --no-speed: sizes and symbols alone
 //
 // Shape M, decode and prefill, with our kernels and with llama.cpp's, one process per addon, alternated; the build from source is there
 // twice, as the control. All addons have to say the same greedy text. Close other work while it runs: it takes some minutes.
@@ -22,7 +22,7 @@ const PREFILL = 256;
 const LEAST = 0.95; // of the build from source
 
 export async function benchPackage(args) {
-  const { values } = parseArgs({ args, options: { rounds: { type: 'string', default: '7' }, tokens: { type: 'string', default: '48' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'package.json') } } });
+  const { values } = parseArgs({ args, allowNegative: true, options: { speed: { type: 'boolean', default: true }, rounds: { type: 'string', default: '7' }, tokens: { type: 'string', default: '48' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'package.json') } } });
   const [rounds, tokens] = [Number(values.rounds), Number(values.tokens)];
   for (const [name, value] of Object.entries({ rounds, tokens })) {
     if (!Number.isInteger(value) || value < 1) throw new SetupError(`--${name} takes a whole number from 1; found ${values[name]}`);
@@ -37,28 +37,27 @@ export async function benchPackage(args) {
   const source = join(ROOT, 'build', 'Release', 'ternion.node');
   const addons = { source, 'source again': source, ...Object.fromEntries(fit.map((name) => [name, join(ROOT, prebuildPath(process.arch, name))])) };
 
-  const load = loadavg()[0];
-  const speeds = {};
-  for (const [kernels, setting] of Object.entries({ ours: '', 'llama.cpp’s': 'upstream' })) {
-    speeds[kernels] = await measure(addons, setting, rounds, { decode: tokens, prefill: PREFILL });
-  }
-  const [chosen] = fit;
-  const verdicts = Object.entries(speeds).flatMap(([kernels, tests]) =>
-    Object.entries(tests.ratios).map(([test, ratios]) => ({ what: `${chosen} to source, ${test}, ${kernels} kernels`, bar: LEAST, value: ratios[chosen].median, met: ratios[chosen].median >= LEAST })),
-  );
-  // The variants of other processors stay as an earlier run left them, if they are not built here.
-  const old = existsSync(values.output) ? JSON.parse(readFileSync(values.output, 'utf8')).prebuilds : {};
-  const report = {
-    run: { command: ['npm run bench -- package', ...args].join(' '), commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine(), loadBefore: load, threads: 2, rounds, tokens, prefill: PREFILL },
-    verdicts,
-    prebuilds: { ...old, ...weights() },
-    tarball: tarball(),
-    speeds,
-  };
+  const old = existsSync(values.output) ? JSON.parse(readFileSync(values.output, 'utf8')) : {};
+  const about = { command: ['npm run bench -- package', ...args].join(' '), commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine() };
+  const measured = values.speed ? await compare(addons, fit[0], rounds, tokens, about) : { speed: old.speed, verdicts: old.verdicts ?? [] };
+  // The prebuilds of other processors stay as an earlier run left them, if they are not built here.
+  const report = { run: about, prebuilds: { ...old.prebuilds, ...weights() }, tarball: tarball(), ...measured };
   mkdirSync(dirname(values.output), { recursive: true });
   writeFileSync(values.output, `${JSON.stringify(report, null, 1)}\n`);
-  for (const { what, bar, value, met } of verdicts) console.log(`${what.padEnd(56)} ${value.toFixed(3).padStart(8)}   ${met ? 'meets' : 'MISSES'} ≥ ${bar}`);
+  for (const { what, bar, value, met } of measured.verdicts) console.log(`${what.padEnd(56)} ${value.toFixed(3).padStart(8)}   ${met ? 'meets' : 'MISSES'} ≥ ${bar}`);
   console.log(`written to ${relative(process.cwd(), values.output)}`);
+}
+
+async function compare(addons, chosen, rounds, tokens, about) {
+  const run = { ...about, loadBefore: loadavg()[0], threads: 2, rounds, tokens, prefill: PREFILL };
+  const kernels = {};
+  for (const [name, setting] of Object.entries({ ours: '', 'llama.cpp’s': 'upstream' })) {
+    kernels[name] = await measure(addons, setting, rounds, { decode: tokens, prefill: PREFILL });
+  }
+  const verdicts = Object.entries(kernels).flatMap(([name, { ratios }]) =>
+    Object.entries(ratios).map(([test, to]) => ({ what: `${chosen} to source, ${test}, ${name} kernels`, bar: LEAST, value: to[chosen].median, met: to[chosen].median >= LEAST })),
+  );
+  return { speed: { run, kernels }, verdicts };
 }
 
 async function measure(addons, kernels, rounds, tests) {

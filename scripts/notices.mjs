@@ -4,7 +4,7 @@
 //   node scripts/notices.mjs           write the file
 //   node scripts/notices.mjs --check   exit 1 if it is not what would be written
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { places } from '../vendor/fetch.mjs';
@@ -40,7 +40,7 @@ const COMPONENTS = [
 ];
 
 // Ours, and what belongs to the compiler and the C library.
-const IGNORED = /^lib(ternion_kernels|ternion_vulkan|gcc|c_nonshared|stdc\+\+|dl|pthread)\.a\(/;
+const IGNORED = /^lib(ternion_kernels|ternion_vulkan|gcc|gcc_eh|c_nonshared|stdc\+\+|dl|pthread)\.a\(/;
 
 function vendored(path) {
   return readFileSync(join(places().target, path), 'utf8').trim();
@@ -87,9 +87,11 @@ export function render(parts) {
 }
 
 await main((args) => {
-  const map = join(WORK, 'cmake', 'addon', 'ternion.node.map');
-  if (!existsSync(map)) throw new SetupError('no link map; run: npm run build');
-  const wanted = render([...componentsOf(linkedMembers(readFileSync(map, 'utf8'))), ...npmPackages()]);
+  const map = (folder) => join(WORK, folder, 'addon', 'ternion.node.map');
+  if (!existsSync(map('cmake'))) throw new SetupError('no link map; run: npm run build');
+  const prebuilds = readdirSync(WORK).filter((name) => name.startsWith('prebuild-') && existsSync(map(name)));
+  const members = ['cmake', ...prebuilds].flatMap((folder) => linkedMembers(readFileSync(map(folder), 'utf8')));
+  const wanted = render([...componentsOf(members), ...npmPackages()]);
 
   if (!args.includes('--check')) {
     writeFileSync(OUTPUT, wanted);
