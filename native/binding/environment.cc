@@ -78,13 +78,15 @@ void Environment::release() {
 
 void Environment::run_thread(std::shared_ptr<std::atomic<bool>> cancel, std::function<void()> work) {
     reap_threads();
-    auto & load = threads_.emplace_back(std::make_unique<Load>());
+    auto load = std::make_unique<Load>();
     load->cancel = std::move(cancel);
+    threads_.reserve(threads_.size() + 1); // nothing fails once the thread runs
     load->thread = std::thread([entry = load.get(), work = std::move(work)] {
         name_thread("ternion-load");
         work();
         entry->done = true;
     });
+    threads_.push_back(std::move(load));
 }
 
 void Environment::reap_threads() {

@@ -37,7 +37,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
     // What must end before the environment does.
     void add_model(ModelObject * model) { models_.insert(model); }
     void remove_model(ModelObject * model) { models_.erase(model); }
-    /// Runs `work` on a thread of its own; `cancel` is set if the environment ends first.
+    /// Runs `work` on a thread of its own; `cancel` is set if the environment ends first. Throws std::system_error if the system refuses one.
     void run_thread(std::shared_ptr<std::atomic<bool>> cancel, std::function<void()> work);
     void set_log_sink(int id);
     /// Stops and joins every native thread of this environment: none may run when the environment, or the process, is

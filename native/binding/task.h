@@ -55,6 +55,14 @@ class Progress : public std::enable_shared_from_this<Progress> {
     std::atomic<bool> waiting_{false};
 };
 
+/// Of std::thread's constructor; other errors of the system are as they are.
+inline Error no_thread(const std::string & what, const std::system_error & e) {
+    if (e.code() != std::errc::resource_unavailable_try_again) {
+        return {ErrorCode::internal, what + ": " + e.what()};
+    }
+    return {ErrorCode::out_of_memory, what + ": the system refuses another thread; let the process have more, or end some"};
+}
+
 /// Long work on a thread of its own, with progress and a way to cancel it. `work` returns a Result; `make_value` turns its
 /// value into JavaScript. Drivers may throw, and the system may refuse memory or a thread: both reject.
 template <typename Work, typename MakeValue>
@@ -63,16 +71,15 @@ napi_value start_task(napi_env env, napi_value on_progress, const std::string & 
     auto progress = std::make_shared<Progress>(env, on_progress);
     const Promise settled(env, promise);
     auto cancel = std::make_shared<std::atomic<bool>>(false);
-    Environment::of(env).run_thread(cancel, [=, work = std::move(work)] {
+    auto run = [=, work = std::move(work)] {
         using Value = decltype(work([](double) {}, *cancel));
         Value result = [&]() -> Value {
             try {
                 return work([&progress](double fraction) { progress->report(fraction); }, *cancel);
             } catch (const std::bad_alloc &) {
                 return Error{ErrorCode::out_of_memory, what + ": not enough memory"};
-            } catch (const std::system_error & e) { // a thread found no room for its stack, or there are too many
-                const bool scarce = e.code() == std::errc::resource_unavailable_try_again;
-                return Error{scarce ? ErrorCode::out_of_memory : ErrorCode::internal, what + (scarce ? ": no thread can be started, for want of address space or of processes: " : ": ") + e.what()};
+            } catch (const std::system_error & e) {
+                return no_thread(what, e);
             } catch (const std::exception & e) {
                 return Error{ErrorCode::internal, what + ": " + e.what()};
             }
@@ -85,7 +92,13 @@ napi_value start_task(napi_env env, napi_value on_progress, const std::string & 
         // std::function wants copies; an engine has one owner, so values travel in a shared box.
         auto box = std::make_shared<std::decay_t<decltype(*result)>>(std::move(*result));
         settled.resolve([box, make_value](napi_env e) { return make_value(e, std::move(*box)); });
-    });
+    };
+    try {
+        Environment::of(env).run_thread(cancel, std::move(run));
+    } catch (const std::system_error & e) {
+        progress->end();
+        settled.reject(no_thread(what, e));
+    }
     return make_task(env, promise, std::move(cancel));
 }
 

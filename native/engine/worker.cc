@@ -1,5 +1,7 @@
 #include "worker.h"
 
+#include <system_error>
+
 #ifdef __linux__
 #include <pthread.h>
 #endif
@@ -18,8 +20,13 @@ void Worker::post(Task task) {
     {
         std::lock_guard lock(mutex_);
         if (!stopping_) {
-            if (!thread_.joinable()) {
-                thread_ = std::thread([this] { run(); });
+            try {
+                if (!thread_.joinable()) {
+                    thread_ = std::thread([this] { run(); });
+                }
+            } catch (const std::system_error &) {
+                task(false); // nobody else runs one meanwhile: that takes the lock
+                return;
             }
             tasks_.push_back(std::move(task));
             ready_.notify_one();

@@ -24,7 +24,8 @@ class Worker {
     Worker(const Worker &) = delete;
     Worker & operator=(const Worker &) = delete;
 
-    /// Any thread. After stop() the task runs at once, cancelled.
+    /// Any thread, but not from a task. After stop() the task runs at once, cancelled; and at once, in the caller's thread, while the system
+    /// refuses another one.
     void post(Task task);
     /// Waits for the running task; those behind it run cancelled. Idempotent; not from a task.
     void stop();
