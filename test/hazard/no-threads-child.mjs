@@ -1,0 +1,50 @@
+// Asks for something while the system has no thread to give: node no-threads-child.mjs WHAT. Says what came of it, and what works when there are
+// threads again.
+import { devices, loadModel } from '../../dist/index.js';
+
+const options = { devices: ['cpu'], threads: 2, context: 256, packCache: false };
+const open = () => loadModel('models/tern-5m-tq2_0.gguf', options);
+const outcome = (promise) => Promise.resolve(promise).then(() => 'done', ({ code }) => code);
+async function without(work) {
+  process.env.TERNION_TEST_NO_THREADS = '1';
+  const found = await outcome(work());
+  delete process.env.TERNION_TEST_NO_THREADS;
+  return found;
+}
+
+const asks = {
+  devices: () => without(() => devices()),
+  load: async () => {
+    await devices();
+    return without(() => open());
+  },
+  tokenize: async () => {
+    const model = await open();
+    const found = await without(() => model.tokenize('x'));
+    await model.dispose();
+    return found;
+  },
+  chat: async () => {
+    const model = await open();
+    const session = await model.session();
+    const found = await without(() => session.chat('Hello', { maxTokens: 3 }));
+    await model.dispose();
+    return found;
+  },
+  embed: async () => {
+    const model = await open();
+    const found = await without(() => model.embed(['x']));
+    await model.dispose();
+    return found;
+  },
+  dispose: async () => {
+    const model = await open();
+    return without(() => model.dispose());
+  },
+};
+
+const found = await asks[process.argv[2]]();
+const model = await open();
+const { usage } = await (await model.session()).chat('Hello', { ignoreEos: true, maxTokens: 3 });
+await model.dispose();
+process.stdout.write(`${found}; ${usage.generated}`);
