@@ -93,8 +93,8 @@ export const program = `
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { loadModel } from 'ternion';
-const root = dirname(createRequire(process.cwd() + '/package.json').resolve('ternion/package.json'));
-const model = await loadModel(process.env.TERNION_TEST_MODEL ?? join(root, 'models', 'tern-5m-tq2_0.gguf'), { devices: ['cpu'] });
+const embedded = () => join(dirname(createRequire(process.cwd() + '/package.json').resolve('ternion/package.json')), 'models', 'tern-5m-tq2_0.gguf');
+const model = await loadModel(process.env.TERNION_TEST_MODEL ?? embedded(), { devices: ['cpu'] });
 const session = await model.session();
 const { text } = await session.complete('Once upon a time', { maxTokens: 4, temperature: 0 });
 await model.dispose();
