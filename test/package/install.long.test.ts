@@ -74,7 +74,7 @@ describe('as a package', () => {
     expect(lint).toContain('All good!');
     const types = npm(['exec', '--yes', '--package=@arethetypeswrong/cli@0.18.5', '--', 'attw', light, '--profile', 'esm-only'], scratch.path);
     expect(types).toContain('"ternion/quality"');
-    expect(types.split('\n').filter((line) => /[💀❌⚠]/u.test(line) && !line.includes('(ignored)'))).toEqual([]);
+    expect(types.split('\n').filter((line) => /[💀❌⚠]/u.test(line) && !line.includes('(ignored'))).toEqual([]);
   });
 });
 
