@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process';
 import { dirname, join, relative } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
-import { ROOT, WORK, ask } from '../scripts/run.mjs';
+import { ROOT, SetupError, WORK, ask } from '../scripts/run.mjs';
 import { setUp } from '../scripts/setup.mjs';
 
 const BAR_MS = 5;
@@ -34,13 +34,16 @@ export async function benchRobustness(args) {
     args,
     options: { seconds: { type: 'string', default: '20' }, output: { type: 'string', default: join(ROOT, 'bench', 'results', 'robustness.json') } },
   });
+  const seconds = Number(values.seconds);
+  if (!(seconds > 0)) throw new SetupError(`--seconds takes a number above 0; found ${values.seconds}`);
   await setUp();
   const { machine } = await import('../dist/bench/index.js');
-  const delayMs = await eventLoop(Number(values.seconds));
+  const delayMs = await eventLoop(seconds);
   const run = { command: 'npm run bench -- robustness', commit: ask('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine() };
   const verdicts = ['decode', 'load'].map((what) => ({ what: `event loop while ${what === 'load' ? '1 GB is loaded' : 'decoding on one thread'}, p99 in ms`, target: `< ${BAR_MS}`, value: delayMs[what].p99, met: delayMs[what].p99 < BAR_MS }));
   mkdirSync(dirname(values.output), { recursive: true });
   writeFileSync(values.output, `${JSON.stringify({ run, eventLoopDelayMs: delayMs, verdicts }, null, 1)}\n`);
   for (const { what, target, value, met } of verdicts) console.log(`${what.padEnd(56)} ${String(value).padStart(8)}   ${met ? 'meets' : 'MISSES'} ${target}`);
   console.log(`written to ${relative(process.cwd(), values.output)}`);
+  return verdicts.every(({ met }) => met) ? 0 : 1;
 }

@@ -26,14 +26,14 @@ export function addon(): Addon {
   const { where, result } = find();
   if (result.loaded === undefined) throw failure(where, result);
   const { path, module } = result.loaded;
-  loaded = module;
   const { size, mtimeMs } = statSync(path);
   build = `${size} ${mtimeMs}`;
-  attachLog(loaded);
+  attachLog(module);
   // process.exit() on the main thread runs no native cleanup hooks, but does run C++'s static destructors, under the
   // feet of an engine that is still computing. An uncaught error passes here, too.
-  const { stop } = loaded as { stop: (this: void) => void };
+  const { stop } = module as { stop: (this: void) => void };
   process.once('exit', stop);
+  loaded = module;
   return loaded;
 }
 
@@ -47,7 +47,9 @@ function find(): { readonly where: Where; readonly result: Search<Addon> } {
 function open(path: string, require: NodeJS.Require): Addon {
   const problem = process.platform === 'linux' ? elfProblem(path, process.arch) : undefined;
   if (problem !== undefined) throw new Error(problem);
-  return require(path) as Addon;
+  const module = require(path) as Partial<Addon>;
+  if (typeof module.stop !== 'function' || typeof module.reportedMemory !== 'function') throw new Error('it was built for another version of ternion');
+  return module as Addon;
 }
 
 /** How the addon was looked for, for `ternion doctor`. */

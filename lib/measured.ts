@@ -29,8 +29,9 @@ async function readOwn(path: string): Promise<string> {
   const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
   try {
     const { mode, uid } = await file.stat();
-    const own = process.getuid === undefined || uid === process.getuid() || uid === 0;
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG || !own || (mode & 0o002) !== 0) throw new Error(`${path} may be another user's`);
+    // Elsewhere (Windows) modes say nothing of others.
+    const own = process.getuid === undefined || ((uid === process.getuid() || uid === 0) && (mode & 0o002) === 0);
+    if ((mode & constants.S_IFMT) !== constants.S_IFREG || !own) throw new Error(`${path} may be another user's`);
     return await file.readFile('utf8');
   } finally {
     await file.close();

@@ -29,7 +29,7 @@ export function bag<T>(shape: Shape<T>, expected = 'an object of options'): z.Zo
 }
 
 /** Maps, dates, promises and the like have no keys of their own, and would pass as empty bags. */
-const isBag = (value: unknown) => Object.prototype.toString.call(value) === '[object Object]';
+const isBag = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value) && !/^\[object (?:Map|Set|WeakMap|WeakSet|Date|Promise|RegExp|Error|.*Array|.*ArrayBuffer|DataView)\]$/.test(Object.prototype.toString.call(value));
 
 export const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
 

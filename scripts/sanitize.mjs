@@ -74,7 +74,9 @@ const RUNS = {
   async valgrind(_, patterns) {
     const options = ['--quiet', '--error-exitcode=99', '--leak-check=full', '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite', '--fair-sched=yes', `--suppressions=${join(SUPPRESSIONS, 'valgrind.supp')}`];
     let failed = 0;
-    for (const name of QUICK.filter((test) => patterns.every((pattern) => test.includes(pattern)))) {
+    const chosen = QUICK.filter((test) => patterns.length === 0 || patterns.some((pattern) => test.includes(pattern)));
+    if (chosen.length === 0) throw new SetupError(`no test is named like ${patterns.join(' or ')}; there are ${QUICK.join(', ')}`);
+    for (const name of chosen) {
       const started = performance.now();
       const code = await runForeground('valgrind', [...options, join(VARIANTS.valgrind.folder, 'bin', name)]);
       console.log(`${code === 0 ? 'ok    ' : 'FAILED'} ${name} (${((performance.now() - started) / 1000).toFixed(0)} s)`);

@@ -4,7 +4,8 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 
-const machines: Readonly<Record<number, string>> = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64', 258: 'loong64' };
+// Of ELF files with 64 bits, little end first; of others nothing is said.
+const machines: Readonly<Record<number, string>> = { 62: 'x64', 183: 'arm64', 243: 'riscv64', 258: 'loong64' };
 
 /** Why the file cannot be an addon for Linux on `arch`; undefined if it can. */
 export function elfProblem(path: string, arch: string): string | undefined {
@@ -14,9 +15,9 @@ export function elfProblem(path: string, arch: string): string | undefined {
     const { size } = fstatSync(file);
     const read = readSync(file, header, 0, header.length, 0);
     if (read < header.length || header.readUInt32BE(0) !== 0x7f454c46) return 'it is no addon for Linux (no ELF file)';
-    const is64 = header[4] === 2;
-    const machine = header.readUInt16LE(18);
-    if (!is64 || machines[machine] !== arch) return `it is for ${is64 ? (machines[machine] ?? `machine ${machine}`) : 'a processor of 32 bits'}, and this is ${arch}`;
+    if (!Object.values(machines).includes(arch)) return undefined;
+    const [known, machine] = [header[4] === 2 && header[5] === 1, header.readUInt16LE(18)];
+    if (!known || machines[machine] !== arch) return `it is for ${known ? (machines[machine] ?? `machine ${machine}`) : 'another kind of processor'}, and this is ${arch}`;
     // The table of sections is the last thing that a linker writes.
     const end = Number(header.readBigUInt64LE(40)) + header.readUInt16LE(58) * header.readUInt16LE(60);
     return size < end ? `it is cut off: ${size} bytes of ${end}` : undefined;

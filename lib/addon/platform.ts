@@ -51,6 +51,8 @@ function report(): Report {
   try {
     from.excludeNetwork = true;
     return from.getReport();
+  } catch {
+    return {};
   } finally {
     if (before !== undefined) from.excludeNetwork = before;
   }

@@ -119,7 +119,7 @@ class Finder {
     const where: Where = { gpus: plan.devices.filter((id) => id !== 'cpu'), gpuLayers: plan.gpuLayers, experts: plan.experts, expertCacheBytes: 0 };
     const kv = plan.kv as KvPair;
     const identity = await modelIdentity(path);
-    const key = identity === undefined ? undefined : findingKey(identity, await this.#known(), { ...this.#request, ...where, kv, flashAttention: plan.flashAttention });
+    const key = identity === undefined ? undefined : findingKey(identity, await this.#known(), { ...this.#request, ...where, kv, flashAttention: plan.flashAttention, allowFallback: plan.allowFallback });
     if (key !== undefined && options.fresh !== true) this.#probes = await storedProbes(key);
 
     // Contexts are multiples of a step between `low`, which works, and `high`, which does not, or is beyond all that is wanted.

@@ -1,6 +1,7 @@
 /**
  * What probes found, as it is kept for later calls and for plans.
  */
+import { defaultFallback } from '../devices.js';
 import { recall, remember } from '../measured.js';
 import type { NativeDevice } from '../native.js';
 import type { PlanRequest } from '../plan/request.js';
@@ -42,11 +43,12 @@ function isProbe(value: unknown): value is CeilingProbe {
  */
 export function storedLimits(path: string, request: PlanRequest, known: readonly NativeDevice[]): LimitOf | undefined {
   if (request.kvTokens !== undefined) return undefined;
+  const allowFallback = request.allowFallback ?? defaultFallback(request.devices, process.env['TERNION_DEVICES']);
   let model: Promise<string | undefined> | undefined;
   return async ({ gpus, gpuLayers, experts }, kv, flashAttention) => {
     const identity = await (model ??= modelIdentity(path));
     if (identity === undefined) return undefined;
-    return limitOf(await storedProbes(findingKey(identity, known, { ...request, gpus, gpuLayers, experts, kv, flashAttention })))?.fails;
+    return limitOf(await storedProbes(findingKey(identity, known, { ...request, gpus, gpuLayers, experts, kv, flashAttention, allowFallback })))?.fails;
   };
 }
 

@@ -8,7 +8,7 @@ import type { LoadOptions } from '../load.js';
 import type { NativeDevice } from '../native.js';
 
 /** The settings of a load that change what memory it takes, and where. */
-export interface ProbeSettings extends Pick<LoadOptions, 'sequences' | 'spareSequences' | 'ubatch'> {
+export interface ProbeSettings extends Pick<LoadOptions, 'sequences' | 'spareSequences' | 'ubatch' | 'allowFallback'> {
   readonly gpus: readonly string[];
   readonly gpuLayers: number | 'all';
   readonly experts: Experts;
@@ -27,7 +27,7 @@ export function findingKey(model: string, known: readonly NativeDevice[], settin
     kernels: process.env['TERNION_KERNEL'] ?? '',
     limits: processLimits(),
     devices: known.filter(({ id }) => id === 'cpu' || gpus.includes(id)).map(({ id, backend, description, hardwareId, driver, driverVersion, totalBytes }) => ({ id, backend, description, hardwareId, driver, driverVersion, totalBytes })),
-    gpuLayers: beside ? settings.gpuLayers : 'all', experts: beside ? settings.experts : 'gpu',
+    gpuLayers: beside ? settings.gpuLayers : 'all', experts: beside ? settings.experts : 'gpu', allowFallback: beside && settings.allowFallback,
     sequences, spareSequences, ubatch, flashAttention, kv,
   };
 }

@@ -180,7 +180,7 @@ export class Measuring {
     const { devices = [], gpuLayers = 'all', experts = 'gpu', ubatch, flashAttention, kv = 'f16' } = this.with(point);
     const pair = typeof kv === 'string' ? { k: kv, v: kv } : kv;
     const gpus = devices.filter((id) => id !== 'cpu');
-    return findingKey(this.identity, this.known, { gpus, gpuLayers, experts, kv: pair, ubatch, flashAttention: typeof flashAttention === 'boolean' ? flashAttention : this.plan.flashAttention });
+    return findingKey(this.identity, this.known, { gpus, gpuLayers, experts, kv: pair, ubatch, allowFallback: this.plan.allowFallback, flashAttention: typeof flashAttention === 'boolean' ? flashAttention : this.plan.flashAttention });
   }
 }
 

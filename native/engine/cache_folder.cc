@@ -69,7 +69,7 @@ Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folde
         return io_error(folder);
     }
     if (anybody_may_replace(folder)) {
-        return Error{ErrorCode::io, folder + ": everybody may write there, and so replace the conversations that are kept in it; name another folder, or take the permission away (chmod o-w)", {{"path", folder}}};
+        return Error{ErrorCode::io, folder + ": everybody may write there, or to a folder above it, and so replace the conversations that are kept in it; name another folder, or take the permission away (chmod o-w)", {{"path", folder}}};
     }
     for (int slot = 0; slot < most_slots; ++slot) {
         auto lock = FolderLock::take((fs::path(folder) / std::to_string(slot)).string(), FolderLock::Absent::make);

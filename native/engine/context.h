@@ -159,7 +159,7 @@ class Context {
     void after_decode(Clock::duration took);
     void report_progress(Generation & generation);
     void fed(Generation & generation);
-    bool has_logits(const Generation & generation) const;
+    std::optional<Error> no_token_error(const Generation & generation) const;
     void take_token(Generation & generation, Clock::time_point now);
     void undo_batch();
     void fail_batch(int32_t status);

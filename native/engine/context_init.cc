@@ -213,8 +213,9 @@ Result<bool> Context::check_memory() {
     for (uint32_t layer = 0; layer < model->hparams.n_layer(); ++layer) {
         ggml_backend_dev_t device = model->dev_layer(static_cast<int>(layer));
         const bool on_host = !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
-        if (on_host && !model->hparams.is_recr(layer) && !model->hparams.is_swa(layer)) {
-            bytes += ggml_row_size(options_.kv_k, model->hparams.n_embd_k_gqa(layer)) + ggml_row_size(options_.kv_v, model->hparams.n_embd_v_gqa(layer));
+        if (on_host && model->hparams.has_kv(layer) && !model->hparams.is_recr(layer) && !model->hparams.is_swa(layer)) {
+            bytes += ggml_row_size(options_.kv_k, model->hparams.n_embd_k_gqa(layer));
+            bytes += model->hparams.is_mla() ? 0 : ggml_row_size(options_.kv_v, model->hparams.n_embd_v_gqa(layer)); // in the keys' cells
         }
     }
     return check_cell_bytes(bytes);

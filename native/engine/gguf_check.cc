@@ -117,6 +117,7 @@ Result<bool> check_part(const std::string & path, const std::string & first, uin
         return invalid(path, "is one of " + std::to_string(*its_count) + " parts of a model; expected one of the " + std::to_string(count) + " of " + first);
     }
     checked.alignment = std::min(checked.alignment, header->alignment);
+    checked.tensors += header->tensors.size();
     return true;
 }
 
@@ -131,7 +132,7 @@ Result<CheckedFile> check_model_file(const std::string & path, bool weights) {
     if (!header) {
         return header.error();
     }
-    CheckedFile checked{header->alignment};
+    CheckedFile checked{header->alignment, header->tensors.size()};
     const auto parts = other_parts(*header, path);
     if (!parts) {
         return parts.error();
@@ -152,7 +153,7 @@ Result<CheckedFile> check_model_file(const std::string & path, bool weights) {
             return ok.error();
         }
     }
-    if (weights && header->tensors.empty()) {
+    if (weights && checked.tensors == 0) {
         return Error{ErrorCode::model_invalid, path + ": has no tensors" + (find_entry(header->metadata, "tokenizer.ggml.tokens") ? ", only a vocabulary" : "") + "; expected a model with its weights",
                      {{"path", path}}};
     }

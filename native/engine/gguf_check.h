@@ -13,6 +13,7 @@ namespace ternion {
 
 struct CheckedFile {
     uint64_t alignment = 0; // of the data, in bytes; the least of all parts
+    size_t tensors = 0;     // of all parts: the first may have none
 };
 
 /// A model's file, or the first of several, whose names llama.cpp makes of the first's: limits of its header, tensors that lie in the file,

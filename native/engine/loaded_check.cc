@@ -18,14 +18,15 @@ Result<bool> check_rotation(const llama_model & model, const std::string & path)
     if (sizes.rope_type == LLAMA_ROPE_TYPE_NONE) {
         return true;
     }
+    const bool sections = sizes.rope_type == LLAMA_ROPE_TYPE_MROPE || sizes.rope_type == LLAMA_ROPE_TYPE_IMROPE || sizes.rope_type == LLAMA_ROPE_TYPE_VISION;
+    const uint32_t least = sections ? 2 : 0; // of none, ggml's loop over sections does not end
     for (uint32_t layer = 0; layer < sizes.n_layer_all; ++layer) {
         const uint32_t rotated = sizes.n_rot(layer), head = sizes.n_embd_head_k(layer);
-        if (sizes.n_head(layer) > 0 && head > 0 && (rotated > head || rotated % 2 != 0)) {
-            return invalid(path, "RoPE turns " + std::to_string(rotated) + " values of heads of " + std::to_string(head) + " (rope.dimension_count); expected an even number of at most " +
+        if (sizes.n_head(layer) > 0 && head > 0 && (rotated < least || rotated > head || rotated % 2 != 0)) {
+            return invalid(path, "RoPE turns " + std::to_string(rotated) + " values of heads of " + std::to_string(head) + " (rope.dimension_count); expected an even number from " + std::to_string(least) + " to " +
                                      std::to_string(head));
         }
     }
-    const bool sections = sizes.rope_type == LLAMA_ROPE_TYPE_MROPE || sizes.rope_type == LLAMA_ROPE_TYPE_IMROPE || sizes.rope_type == LLAMA_ROPE_TYPE_VISION;
     int64_t sum = 0;
     bool negative = false;
     for (const int section : sizes.rope_sections) {

@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 
 namespace ternion {
 namespace {
@@ -153,8 +154,11 @@ CpuRunner::CpuRunner(int n_threads) {
     ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
     params.poll = 1; // as ThreadBudget's, which models compute on
     pool_.reset(ggml_threadpool_new(&params));
+    if (!pool_) {
+        throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again), std::to_string(n_threads) + " threads to compute on");
+    }
     backend_.reset(ggml_backend_dev_init(cpu(), nullptr));
-    if (!pool_ || !backend_) {
+    if (!backend_) {
         throw std::runtime_error("the CPU backend does not start");
     }
     ggml_backend_cpu_set_threadpool(backend_.get(), pool_.get());

@@ -245,11 +245,20 @@ void Context::fed(Generation & g) {
     g.state = Generation::State::decode;
 }
 
-/// Whether any of the row's logits is a number that can be chosen.
-bool Context::has_logits(const Generation & g) const {
+/// Why no token could be chosen of the row, biases added; none where a grammar alone forbids all that there are.
+std::optional<Error> Context::no_token_error(const Generation & g) const {
     const float * logits = llama_get_logits_ith(ctx_.get(), g.row);
     const int32_t n = llama_vocab_n_tokens(model_->vocab());
-    return logits && std::any_of(logits, logits + n, [](float logit) { return std::isfinite(logit); }) && std::none_of(logits, logits + n, [](float logit) { return std::isnan(logit); });
+    const bool numbers = logits && std::none_of(logits, logits + n, [](float logit) { return std::isnan(logit); });
+    const bool any = numbers && std::any_of(logits, logits + n, [](float logit) { return std::isfinite(logit); });
+    if (any && !g.request.sampling.grammar.empty()) {
+        return std::nullopt;
+    }
+    if (numbers && !g.request.sampling.logit_bias.empty()) {
+        return Error{ErrorCode::invalid_arg, "no token can be chosen: logitBias forbids every token; allow one", {{"argument", std::string("logitBias")}}};
+    }
+    return Error{ErrorCode::model_invalid, "no token can be chosen: the model's logits are not numbers. Weights or sizes in its file are damaged (verify() of ternion/gguf finds "
+                                           "weights that are no numbers), or the device computes wrongly"};
 }
 
 void Context::take_token(Generation & g, Clock::time_point now) {
@@ -266,10 +275,8 @@ void Context::take_token(Generation & g, Clock::time_point now) {
     TokenLogprobs logprobs;
     const llama_token token = g.sampler->sample(ctx_.get(), g.row, g.request.n_logprobs, logprobs);
     g.usage.decode_ms = milliseconds(now - g.first_token);
-    if (token == LLAMA_TOKEN_NULL && (g.request.sampling.grammar.empty() || !has_logits(g))) {
-        fail(g, has_logits(g) ? Error{ErrorCode::invalid_arg, "no token can be chosen: logitBias forbids every token; allow one", {{"argument", std::string("logitBias")}}}
-                              : Error{ErrorCode::model_invalid, "no token can be chosen: the model's logits are not numbers. Weights or sizes in its file are damaged (verify() of ternion/gguf finds "
-                                                                "weights that are no numbers), or the device computes wrongly"});
+    if (auto error = token == LLAMA_TOKEN_NULL ? no_token_error(g) : std::nullopt) {
+        fail(g, std::move(*error));
         return;
     }
     if (token == LLAMA_TOKEN_NULL || llama_vocab_is_eog(model_->vocab(), token)) {

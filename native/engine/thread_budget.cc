@@ -1,6 +1,8 @@
 #include "thread_budget.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 
 namespace ternion {
 
@@ -23,41 +25,53 @@ ThreadBudget::Lease::Lease(int threads) {
         return;
     }
     budget.wait_turn(lock); // nobody may be computing while the pool is replaced
-    if (threads > budget.threads_) {
-        if (budget.pool_) {
-            budget.retired_.push_back(budget.pool_);
-        }
+    ggml_threadpool_t pool = nullptr;
+    const bool wanted = threads > budget.threads_;
+    if (wanted) {
         ggml_threadpool_params params = ggml_threadpool_params_default(threads);
         // How long workers spin for the next graph before they sleep; see vendor/patches for the unit. Decode steps
         // follow each other within microseconds, and an idle process must not use the CPU.
         params.poll = 1;
-        budget.pool_ = ggml_threadpool_new(&params);
+        pool = ggml_threadpool_new(&params);
+    }
+    if (pool) {
+        if (budget.pool_) {
+            budget.retired_.push_back(budget.pool_);
+        }
+        budget.pool_ = pool;
         budget.threads_ = threads;
         budget.generation_++;
     }
     budget.serving_++;
     budget.changed_.notify_all();
+    if (wanted && !pool) {
+        budget.end_lease(lock);
+        throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again), std::to_string(threads) + " threads to compute on");
+    }
 }
 
 ThreadBudget::Lease::~Lease() {
-    ThreadBudget & budget = instance();
-    std::unique_lock lock(budget.mutex_);
-    if (--budget.leases_ > 0) {
+    std::unique_lock lock(instance().mutex_);
+    instance().end_lease(lock);
+}
+
+void ThreadBudget::end_lease(std::unique_lock<std::mutex> & lock) {
+    if (--leases_ > 0) {
         return;
     }
-    budget.wait_turn(lock);
-    if (budget.leases_ == 0 && budget.pool_) { // somebody may have come while we waited
-        ggml_threadpool_free(budget.pool_);
-        for (ggml_threadpool_t pool : budget.retired_) {
+    wait_turn(lock);
+    if (leases_ == 0 && pool_) { // somebody may have come while we waited
+        ggml_threadpool_free(pool_);
+        for (ggml_threadpool_t pool : retired_) {
             ggml_threadpool_free(pool);
         }
-        budget.retired_.clear();
-        budget.pool_ = nullptr;
-        budget.threads_ = 0;
-        budget.generation_++;
+        retired_.clear();
+        pool_ = nullptr;
+        threads_ = 0;
+        generation_++;
     }
-    budget.serving_++;
-    budget.changed_.notify_all();
+    serving_++;
+    changed_.notify_all();
 }
 
 ThreadBudget::Turn::Turn() {

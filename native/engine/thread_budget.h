@@ -20,6 +20,7 @@ class ThreadBudget {
     /// worker threads again.
     class Lease {
       public:
+        /// Throws std::system_error if the system refuses a thread.
         explicit Lease(int threads);
         ~Lease();
         Lease(const Lease &) = delete;
@@ -43,6 +44,7 @@ class ThreadBudget {
   private:
     ThreadBudget() = default;
     void wait_turn(std::unique_lock<std::mutex> & lock);
+    void end_lease(std::unique_lock<std::mutex> & lock);
 
     std::mutex mutex_;
     std::condition_variable changed_;

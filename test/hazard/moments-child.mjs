@@ -79,7 +79,10 @@ const ends = {
   'SIGINT, which the app handles': () => process.kill(process.pid, 'SIGINT'),
   'error in a callback': () => { throw new Error('of the app'); },
   'error in a callback, which the app handles': () => { throw new Error('of the app'); },
-  'worker terminated': () => parentPort.postMessage('terminate'),
+  'worker terminated': () => {
+    setTimeout(() => {}, 60_000); // or a worker that has nothing left to do is faster
+    parentPort.postMessage('terminate');
+  },
   'worker exits': () => process.exit(7),
   'worker throws': () => { throw new Error('of the app'); },
 };

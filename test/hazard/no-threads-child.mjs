@@ -6,8 +6,20 @@ const options = { devices: ['cpu'], threads: 2, context: 256, packCache: false }
 const open = () => loadModel('models/tern-5m-tq2_0.gguf', options);
 const outcome = (promise) => Promise.resolve(promise).then(() => 'done', ({ code }) => code);
 async function without(work) {
-  process.env.TERNION_TEST_NO_THREADS = '1';
+  process.env.TERNION_TEST_NO_THREADS = '0';
   const found = await outcome(work());
+  delete process.env.TERNION_TEST_NO_THREADS;
+  return found;
+}
+
+/** A load that gets so many threads beside its own. */
+async function loading(more) {
+  let set = false;
+  const onProgress = () => {
+    if (!set) process.env.TERNION_TEST_NO_THREADS = more;
+    set = true;
+  };
+  const found = await outcome(loadModel('models/tern-5m-tq2_0.gguf', { ...options, threads: 4, onProgress }));
   delete process.env.TERNION_TEST_NO_THREADS;
   return found;
 }
@@ -18,6 +30,8 @@ const asks = {
     await devices();
     return without(() => open());
   },
+  'the engine of a load': () => loading('0'),
+  'the engine of a load, but for one thread': () => loading('1'),
   tokenize: async () => {
     const model = await open();
     const found = await without(() => model.tokenize('x'));

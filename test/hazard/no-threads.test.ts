@@ -14,6 +14,8 @@ execFileSync('c++', ['-x', 'c', '-shared', '-fPIC', '-o', library, 'test/hazard/
 test.each([
   ['devices', 'done'],
   ['load', 'ERR_OUT_OF_MEMORY'],
+  ['the engine of a load', 'ERR_OUT_OF_MEMORY'],
+  ['the engine of a load, but for one thread', 'ERR_OUT_OF_MEMORY'],
   ['tokenize', 'done'],
   ['chat', 'done'],
   ['embed', 'done'],

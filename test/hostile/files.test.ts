@@ -220,15 +220,20 @@ describe('metadata', () => {
 describe('models of several files', () => {
   const part = (i: number) => join(folder, `parts-0000${i}-of-00002.gguf`);
   const split = (no: number, of = 2, tensors = 0) => ({ 'split.no': value.u16(no), 'split.count': value.u16(of), 'split.tensors.count': value.i32(tensors) });
-  const writeParts = () => {
+  const writeParts = (share = 0.5) => {
     const { entries, rows, data } = takeApart(small);
-    const half = Math.floor(rows.length / 2);
+    const half = Math.floor(rows.length * share);
     const cut = rows[half]!.offset;
     putTogether(part(1), withMetadata({ entries, rows: rows.slice(0, half), data: data.subarray(0, Number(cut)) }, split(0, 2, rows.length)));
     const rest = rows.slice(half).map((row) => ({ ...row, offset: row.offset - cut }));
     putTogether(part(2), withMetadata({ entries: [], rows: rest, data: data.subarray(Number(cut)) }, split(1, 2, rows.length)));
     return { rest, data: data.subarray(Number(cut)) };
   };
+
+  test('load when the first has the metadata alone', async () => {
+    writeParts(0);
+    expect(await outcome(() => load(part(1)))).toBe('works');
+  });
 
   test('load when they are whole, and say which part is wrong', async () => {
     const { rest, data } = writeParts();

@@ -43,14 +43,14 @@ describe.skipIf(!linux)('a process', () => {
     expect(existsSync(join(folder, 'relative')) || existsSync(join(folder, '.cache'))).toBe(false);
   });
 
-  test('without a user, a home or anything to write to', async () => {
+  test('without a user, a home or anything to write to [needs hardware: root]', async (context) => {
     const prefix = 'setpriv --reuid 54321 --regid 54321 --clear-groups';
-    if (!tool('setpriv', '--reuid', '54321', '--clear-groups', '--regid', '54321', process.execPath, '-e', '') || !tool('setpriv', '--reuid', '54321', '--regid', '54321', '--clear-groups', 'ls', resolve('dist'))) return;
+    if (!tool('setpriv', '--reuid', '54321', '--clear-groups', '--regid', '54321', process.execPath, '-e', '') || !tool('setpriv', '--reuid', '54321', '--regid', '54321', '--clear-groups', 'ls', resolve('dist'))) context.skip();
     expect(await run('generate', { env: { HOME: undefined }, prefix })).toMatchObject({ said: 'ok' });
     expect((await run('evict', { env: { HOME: undefined }, prefix })).said).toMatch(/^ERR_INVALID_ARG .*diskDir/);
   });
 
-  test.skipIf(!mounts)('in a checkout and a current folder that are read-only', async () => {
+  test.skipIf(!mounts)('in a checkout and a current folder that are read-only [needs hardware: root, to mount]', async () => {
     const prefix = mounted(`mount --bind ${process.cwd()} ${process.cwd()}`, `mount -o remount,bind,ro ${process.cwd()}`, `cd ${process.cwd()}`);
     expect(await run('generate', { prefix, env: { HOME: process.cwd() } })).toMatchObject({ said: 'ok' });
   });
@@ -63,15 +63,14 @@ describe.skipIf(!linux)('a process', () => {
   });
 
   // Node itself takes about a gigabyte of address space; each step ends somewhere else: at the weights, the cells, a step, a prompt.
-  test.each([1100, 1150, 1200, 1300, 1400, 1600, 2000])('with %i MB of address space is refused or served', async (megabytes) => {
-    const started = spawnSync('bash', ['-c', `ulimit -v ${megabytes * 1024} && exec "$0" -e 0`, process.execPath]).status === 0;
-    if (!started) return;
+  const starts = (megabytes: number) => spawnSync('bash', ['-c', `ulimit -v ${megabytes * 1024} && exec "$0" -e 0`, process.execPath]).status === 0;
+  test.each([1100, 1150, 1200, 1300, 1400, 1600, 2000].filter(starts))('with %i MB of address space is refused or served', async (megabytes) => {
     const found = await run('address-space', { limits: `-v ${megabytes * 1024}`, env: { NODE_OPTIONS: '--max-old-space-size=64' } });
     expect(found.said).toMatch(/^(ok|ERR_OUT_OF_MEMORY .*|ERR_BINARY_INCOMPATIBLE .*)$/s);
   });
 });
 
-describe.skipIf(!mounts)('a full disk', () => {
+describe.skipIf(!mounts)('a full disk [needs hardware: root, to mount]', () => {
   const place = join(folder, 'full');
   mkdirSync(place);
   const prefix = mounted(`mount -t tmpfs -o size=200k none ${place}`);

@@ -34,14 +34,14 @@ describe('the package', () => {
   test('has nothing else', () => {
     const folders = new Set(contents.map((path) => path.split('/')[0]));
     expect([...folders].filter((name) => name !== 'prebuilds').sort()).toEqual([
-      'CMakeLists.txt', 'LICENSE', 'README.md', 'THIRD_PARTY_NOTICES', 'binding.gyp', 'cmake', 'dist', 'docs', 'kernels', 'models', 'native', 'package.json', 'scripts', 'vendor',
+      'CMakeLists.txt', 'LICENSE', 'README.md', 'SECURITY.md', 'THIRD_PARTY_NOTICES', 'binding.gyp', 'cmake', 'dist', 'docs', 'kernels', 'models', 'native', 'package.json', 'scripts', 'vendor',
     ]);
     expect(contents.filter((path) => /(^|\/)(test|tests|node_modules|\.build|\.toolchain|bench)\/|\.test\.|\.(log|tgz|stamp)$|\.(new|old)-/.test(path) && !path.startsWith('dist/bench/'))).toEqual([]);
     for (const path of contents.filter((name) => name.startsWith('prebuilds/'))) expect(path).toMatch(/^prebuilds\/\w+-\w+\/ternion\.\w+\.node$/);
   });
 
   test('names no folder of the machine that made it', () => {
-    const home = process.cwd();
+    const home = `${process.cwd()}/`;
     for (const path of contents) expect(readFileSync(path).includes(home), path).toBe(false);
   });
 

@@ -61,7 +61,7 @@ describe('generating', () => {
 
   for (const { name } of variantsOf(process.arch)) {
     const unfit = unfitness(variantsOf(process.arch).find((each) => each.name === name)!, here);
-    test.skipIf(unfit !== undefined)(`${name} says what the build from source says [needs hardware]`, () => {
+    test.skipIf(unfit !== undefined)(`${name} says what the build from source says [needs hardware]`, { timeout: 300_000 }, () => {
       expect(run([process.execPath], name)).toMatchObject({ status: 0, text: expected });
     });
   }

@@ -41,7 +41,7 @@ test.skipIf(gpu === undefined)('operations that a plan leaves to the CPU are lef
   writeFileSync(recorder, `import { appendFileSync } from 'node:fs'; appendFileSync(${JSON.stringify(jobs)}, JSON.parse(process.argv[2]).load.allowFallback + '\\n'); console.log('{"result":{"filled":1}}');`);
   const request = { packCache: false, reserve: { hostBytes: 0, deviceBytes: 0 }, context: { min: 256, max: 256 } };
   await findCeiling(path, request, recorder); // nobody named a device
-  const named = await findCeiling(path, { ...request, ...on, fresh: true }, recorder);
+  const named = await findCeiling(path, { ...request, ...on }, recorder);
   expect(readFileSync(jobs, 'utf8')).toBe('operations\nfalse\n');
   expect(named.settings).toMatchObject({ devices: on.devices, allowFallback: false });
 });
