@@ -18,8 +18,7 @@ Result<bool> check_rotation(const llama_model & model, const std::string & path)
     if (sizes.rope_type == LLAMA_ROPE_TYPE_NONE) {
         return true;
     }
-    const bool sections = sizes.rope_type == LLAMA_ROPE_TYPE_MROPE || sizes.rope_type == LLAMA_ROPE_TYPE_IMROPE || sizes.rope_type == LLAMA_ROPE_TYPE_VISION;
-    const uint32_t least = sections ? 2 : 0; // of none, ggml's loop over sections does not end
+    constexpr uint32_t least = 2; // ggml's loop over the values beside those that turn does not end if none do
     for (uint32_t layer = 0; layer < sizes.n_layer_all; ++layer) {
         const uint32_t rotated = sizes.n_rot(layer), head = sizes.n_embd_head_k(layer);
         if (sizes.n_head(layer) > 0 && head > 0 && (rotated < least || rotated > head || rotated % 2 != 0)) {
@@ -27,6 +26,7 @@ Result<bool> check_rotation(const llama_model & model, const std::string & path)
                                      std::to_string(head));
         }
     }
+    const bool sections = sizes.rope_type == LLAMA_ROPE_TYPE_MROPE || sizes.rope_type == LLAMA_ROPE_TYPE_IMROPE || sizes.rope_type == LLAMA_ROPE_TYPE_VISION;
     int64_t sum = 0;
     bool negative = false;
     for (const int section : sizes.rope_sections) {

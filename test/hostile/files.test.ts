@@ -197,6 +197,7 @@ describe('metadata', () => {
     ['rope.dimension_sections', i32s([-5, 20, 10, 0]), /RoPE's sections are -5, 20, 10, 0/, hybrid],
     ['rope.dimension_count', u32(4096), /RoPE turns 4096 values of heads of/, hybrid],
     ['rope.dimension_count', u32(33), /RoPE turns 33 values/, hybrid],
+    ['rope.dimension_count', u32(0), /RoPE turns 0 values/, hybrid],
   ])('%s of other architectures', async (key, bytes, message, of) => {
     const parts = takeApart(of);
     const architecture = parts.entries.find((entry) => entry.key === 'general.architecture')!.bytes.subarray(12).toString();
