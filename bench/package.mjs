@@ -93,7 +93,11 @@ async function measure(addons, kernels, rounds, tests) {
 }
 
 async function answer(child) {
-  const [message] = await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => { throw new SetupError(`an addon's process ended with ${code}`); })]);
+  const over = new AbortController();
+  const ended = once(child, 'exit', { signal: over.signal }).then(([code]) => { throw new SetupError(`an addon's process ended with ${code}`); });
+  ended.catch(() => {}); // the race hears of it, or nobody waits any more
+  const [message] = await Promise.race([once(child, 'message'), ended]);
+  over.abort();
   return message;
 }
 
