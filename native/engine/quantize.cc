@@ -111,6 +111,7 @@ class Watch {
     llama_model_quantize_observer observer() {
         return {this,
                 [](void * self, const ggml_tensor * tensor, ggml_type * type, bool needs_imatrix) { return static_cast<Watch *>(self)->plan(tensor, *type, needs_imatrix); },
+                [](void *) { CatchAssertions::for_rest_of_thread(); },
                 [](void * self) { return static_cast<Watch *>(self)->cancel_.load(std::memory_order_relaxed); },
                 [](void * self, const ggml_tensor * tensor, ggml_type type, const float * weights, const void * data, int64_t n_rows) {
                     return static_cast<Watch *>(self)->rows(tensor, type, weights, data, n_rows);
@@ -237,11 +238,14 @@ bool Watch::end_tensor(const ggml_tensor * tensor, ggml_type to) {
 }
 
 /// Upstream's reason in its log, behind its own name for the call.
-Error failure(const std::string & path, std::string why) {
+Error failure(const std::string & path, const std::string & type, std::string why) {
     constexpr std::string_view call = "failed to quantize: ";
     const size_t at = why.find(call);
     why = at == std::string::npos ? why : why.substr(at + call.size());
     const auto says = [&](const char * words) { return why.find(words) != std::string::npos; };
+    if (says("an assertion failed") || says("validation failed")) {
+        return {ErrorCode::model_unsupported, path + ": its weights, or their importance, cannot be quantised to " + type + ", being too large or too uneven: " + why, {{"path", path}, {"type", type}}};
+    }
     const ErrorCode code = says("bad_alloc") ? ErrorCode::out_of_memory : says("unknown model architecture") ? ErrorCode::model_unsupported : ErrorCode::model_invalid;
     return {code, path + ": " + why, {{"path", path}}};
 }
@@ -341,7 +345,7 @@ Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::func
         return *watch.refusal();
     }
     if (outcome != 0) {
-        return failure(input, capture.text("llama.cpp gave no reason"));
+        return failure(input, options.type, capture.text("llama.cpp gave no reason"));
     }
     if (!file.commit()) {
         return io_error(options.output);

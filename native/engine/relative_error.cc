@@ -1,6 +1,7 @@
 #include "relative_error.h"
 
 #include <algorithm>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -37,7 +38,11 @@ void add_rows(ErrorSums & sums, ggml_type type, const float * weights, const voi
     };
     std::vector<std::jthread> workers;
     for (int64_t i = 1; i < n; ++i) {
-        workers.emplace_back(part, i);
+        try {
+            workers.emplace_back(part, i);
+        } catch (const std::system_error &) {
+            part(i); // the system refuses another thread
+        }
     }
     part(0);
     workers.clear(); // joins

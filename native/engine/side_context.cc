@@ -33,7 +33,7 @@ Result<ContextPtr> make_context(llama_model * model, llama_context_params params
     const auto registry = registry_in_use();
     ContextPtr ctx(make_llama_context(model, params));
     if (!ctx) {
-        return Error{ErrorCode::out_of_memory, "no context: " + capture.text("llama.cpp gave no reason")};
+        return no_context("no context: ", capture.text("llama.cpp gave no reason"));
     }
     return ctx;
 }

@@ -29,11 +29,17 @@ void on_failed_assertion(const char * message) {
 CatchAssertions::CatchAssertions() : outer_(std::exchange(catching, true)) {}
 CatchAssertions::~CatchAssertions() { catching = outer_; }
 
+void CatchAssertions::for_rest_of_thread() { catching = true; }
 void CatchAssertions::install() { ggml_set_abort_callback(on_failed_assertion); }
 
 llama_context * make_llama_context(llama_model * model, const llama_context_params & params) {
     const CatchAssertions caught;
     return llama_init_from_model(model, params);
+}
+
+Error no_context(const std::string & what, const std::string & why) {
+    const bool memory = why.find("alloc") != std::string::npos && why.find("an assertion failed") == std::string::npos;
+    return {memory ? ErrorCode::out_of_memory : ErrorCode::model_unsupported, what + why, {}};
 }
 
 } // namespace ternion

@@ -1,7 +1,11 @@
 // What llama.cpp and ggml assert, as errors instead of the end of the process, where a file may be the reason.
 #pragma once
 
+#include "error.h"
+
 #include "llama.h"
+
+#include <string>
 
 namespace ternion {
 
@@ -16,6 +20,8 @@ class CatchAssertions {
     CatchAssertions(const CatchAssertions &) = delete;
     CatchAssertions & operator=(const CatchAssertions &) = delete;
 
+    /// As if one lived until the calling thread ends: for threads of upstream's that catch what is thrown on them.
+    static void for_rest_of_thread();
     /// Once, before anything else of upstream's.
     static void install();
 
@@ -25,5 +31,7 @@ class CatchAssertions {
 
 /// llama_init_from_model() under CatchAssertions; null as that, with the reason in the log.
 llama_context * make_llama_context(llama_model * model, const llama_context_params & params);
+/// Why that was null, by the log: out_of_memory, or model_unsupported.
+Error no_context(const std::string & what, const std::string & why);
 
 } // namespace ternion

@@ -1,12 +1,17 @@
 // Asks for something while the system has no thread to give: node no-threads-child.mjs WHAT. Says what came of it, and what works when there are
 // threads again.
+import { rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { quantize } from '../../dist/gguf/index.js';
 import { devices, loadModel } from '../../dist/index.js';
 
 const options = { devices: ['cpu'], threads: 2, context: 256, packCache: false };
 const open = () => loadModel('models/tern-5m-tq2_0.gguf', options);
 const outcome = (promise) => Promise.resolve(promise).then(() => 'done', ({ code }) => code);
-async function without(work) {
-  process.env.TERNION_TEST_NO_THREADS = '0';
+async function without(work, but = '0') {
+  process.env.TERNION_TEST_NO_THREADS = but;
   const found = await outcome(work());
   delete process.env.TERNION_TEST_NO_THREADS;
   return found;
@@ -21,6 +26,15 @@ async function loading(more) {
   };
   const found = await outcome(loadModel('models/tern-5m-tq2_0.gguf', { ...options, threads: 4, onProgress }));
   delete process.env.TERNION_TEST_NO_THREADS;
+  return found;
+}
+
+/** With four threads, each of which gets a part of every tensor. */
+async function quantising(but) {
+  await devices();
+  const out = join(tmpdir(), `ternion-no-threads-${process.pid}.gguf`);
+  const found = await without(() => quantize('models/tern-5m-f16.gguf', out, 'Q8_0', { threads: 4 }), but);
+  rmSync(out, { force: true });
   return found;
 }
 
@@ -55,6 +69,9 @@ const asks = {
     const model = await open();
     return without(() => model.dispose());
   },
+  quantize: () => quantising('0'),
+  'quantize, but for its own thread': () => quantising('1'),
+  'quantize, but for two threads': () => quantising('2'),
 };
 
 const found = await asks[process.argv[2]]();

@@ -20,6 +20,9 @@ test.each([
   ['chat', 'done'],
   ['embed', 'done'],
   ['dispose', 'done'],
+  ['quantize', 'ERR_OUT_OF_MEMORY'],
+  ['quantize, but for its own thread', 'done'],
+  ['quantize, but for two threads', 'done'],
 ])('%s', async (what, expected) => {
   const { stdout, stderr } = await promisify(execFile)(process.execPath, ['test/hazard/no-threads-child.mjs', what], { env: { ...process.env, LD_PRELOAD: library }, timeout: 30_000 });
   expect([stdout, stderr]).toEqual([`${expected}; 3`, '']);
