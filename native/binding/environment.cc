@@ -81,7 +81,7 @@ void Environment::run_thread(std::shared_ptr<std::atomic<bool>> cancel, std::fun
     auto load = std::make_unique<Load>();
     load->cancel = std::move(cancel);
     threads_.reserve(threads_.size() + 1); // nothing fails once the thread runs
-    load->thread = std::thread([entry = load.get(), work = std::move(work)] {
+    load->thread = Thread([entry = load.get(), work = std::move(work)] {
         name_thread("ternion-load");
         work();
         entry->done = true;

@@ -10,7 +10,6 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <thread>
 #include <vector>
 
 namespace ternion::binding {
@@ -49,7 +48,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
 
   private:
     struct Load {
-        std::thread thread;
+        Thread thread;
         std::shared_ptr<std::atomic<bool>> cancel;
         std::atomic<bool> done{false};
     };

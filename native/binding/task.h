@@ -55,7 +55,7 @@ class Progress : public std::enable_shared_from_this<Progress> {
     std::atomic<bool> waiting_{false};
 };
 
-/// Of std::thread's constructor; other errors of the system are as they are.
+/// Of Thread's constructor; other errors of the system are as they are.
 inline Error no_thread(const std::string & what, const std::system_error & e) {
     if (e.code() != std::errc::resource_unavailable_try_again) {
         return {ErrorCode::internal, what + ": " + e.what()};

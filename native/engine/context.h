@@ -209,7 +209,7 @@ class Context {
     bool out_of_memory_ = false;         // of the device, and that was why; else the device is gone, and the context is leaked, never freed
 
     Worker text_{"ternion-text"};
-    std::thread thread_;
+    Thread thread_;
 };
 
 } // namespace ternion

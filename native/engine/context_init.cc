@@ -85,7 +85,7 @@ Result<bool> Context::init() {
     lease_ = std::make_unique<ThreadBudget::Lease>(options_.threads); // laying a context out needs no threads
     place();
     publish();
-    thread_ = std::thread([this] { run(); });
+    thread_ = Thread([this] { run(); });
     return true;
 }
 
@@ -227,8 +227,9 @@ Result<bool> Context::check_bookkeeping() { return check_cell_bytes(0); }
 Result<bool> Context::check_cell_bytes(uint64_t bytes_each) const {
     constexpr uint64_t bookkeeping = sizeof(std::bitset<LLAMA_MAX_SEQ>) + 4 * sizeof(int32_t); // of llama.cpp, about
     const uint64_t needed = (bytes_each + bookkeeping) * options_.kv_tokens;
-    const uint64_t available = host_memory().available_bytes;
-    if (available == 0 || needed <= available) {
+    const HostMemory host = host_memory();
+    const uint64_t available = host.available_bytes + host.free_swap_bytes;
+    if (host.total_bytes == 0 || needed <= available) {
         return true;
     }
     return Error{ErrorCode::out_of_memory,
@@ -275,12 +276,9 @@ Result<bool> Context::make_context() {
     }
     if (!ctx_) {
         const std::string why = capture.text(thrown.empty() ? "llama.cpp gave no reason" : thrown);
-        const bool memory = why.find("alloc") != std::string::npos;
-        return Error{memory ? ErrorCode::out_of_memory : ErrorCode::model_unsupported,
-                     "no context of " + std::to_string(options_.kv_tokens) + " cells: " + why,
-                     {{"context", static_cast<double>(context_)},
-                      {"sequences", static_cast<double>(options_.sequences)},
-                      {"kvTokens", static_cast<double>(options_.kv_tokens)}}};
+        Error error = no_context("no context of " + std::to_string(options_.kv_tokens) + " cells: ", why);
+        error.details = {{"context", static_cast<double>(context_)}, {"sequences", static_cast<double>(options_.sequences)}, {"kvTokens", static_cast<double>(options_.kv_tokens)}};
+        return error;
     }
     // Asked whether all of the graph's attention runs where its layers are, llama.cpp said no.
     if (options_.attention == FusedAttention::yes && !ctx_->get_cparams().flash_attn) {

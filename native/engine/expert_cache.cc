@@ -1,7 +1,7 @@
 #include "expert_cache.h"
 
 #include "log.h"
-#include "worker.h"
+#include "thread.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -128,6 +128,7 @@ HostMemory host_memory(const std::string & root) {
         for (const Version * version : {&version_1, &version_2}) {
             apply_groups(root, *version, memory);
         }
+        memory.free_swap_bytes = memory.limited_by.empty() ? sum_of(meminfo, {"SwapFree:"}).value_or(0) * 1024 : 0;
     }
     return memory;
 }

@@ -11,6 +11,8 @@ struct HostMemory {
     /// What can be had without swapping: clean file pages count, of the machine as in MemAvailable.
     uint64_t available_bytes = 0;
     std::string limited_by; // the file of the control group that allows least; empty: the machine itself
+    /// What can be had by swapping; 0 where a control group limits memory, whose share of it is not asked for.
+    uint64_t free_swap_bytes = 0;
 };
 
 /// Reads Linux's /proc and the control groups, version 1 and 2, this process's and all above it. Any thread.

@@ -2,42 +2,35 @@
 
 #include <system_error>
 
-#ifdef __linux__
-#include <pthread.h>
-#endif
-
 namespace ternion {
 
-void name_thread(const char * name) {
-#ifdef __linux__
-    pthread_setname_np(pthread_self(), name);
-#else
-    (void) name;
-#endif
-}
-
 void Worker::post(Task task) {
+    bool cancelled;
     {
         std::lock_guard lock(mutex_);
+        cancelled = stopping_;
         if (!stopping_) {
             try {
                 if (!thread_.joinable()) {
-                    thread_ = std::thread([this] { run(); });
+                    thread_ = Thread([this] { run(); });
                 }
-            } catch (const std::system_error &) {
-                task(false); // nobody else runs one meanwhile: that takes the lock
+                tasks_.push_back(std::move(task));
+                ready_.notify_one();
                 return;
+            } catch (const std::system_error &) {
             }
-            tasks_.push_back(std::move(task));
-            ready_.notify_one();
-            return;
         }
     }
-    task(true);
+    if (cancelled) {
+        task(true);
+        return;
+    }
+    const std::lock_guard turn(turn_);
+    task(false);
 }
 
 void Worker::stop() {
-    std::thread thread;
+    Thread thread;
     {
         std::lock_guard lock(mutex_);
         stopping_ = true;
@@ -47,6 +40,7 @@ void Worker::stop() {
     if (thread.joinable()) {
         thread.join();
     }
+    const std::lock_guard turn(turn_); // for a task in the thread of who posted it
 }
 
 void Worker::run() {
@@ -62,6 +56,7 @@ void Worker::run() {
             tasks_.pop_front();
             const bool cancelled = stopping_;
             lock.unlock();
+            const std::lock_guard turn(turn_);
             task(cancelled);
         } // what it held is freed before anybody has to wait
         lock.lock();

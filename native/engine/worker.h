@@ -1,17 +1,15 @@
 // A thread with a queue, for work that must block neither JavaScript nor an engine thread.
 #pragma once
 
+#include "thread.h"
+
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
 
 namespace ternion {
-
-/// Names the calling thread for debuggers and profilers (15 characters at most on Linux).
-void name_thread(const char * name);
 
 /// Runs tasks one after the other, in the order of post(). Started by the first task.
 class Worker {
@@ -38,7 +36,8 @@ class Worker {
     std::condition_variable ready_;
     std::deque<Task> tasks_;
     bool stopping_ = false;
-    std::thread thread_;
+    Thread thread_;
+    std::mutex turn_; // of the one task that runs; taken after mutex_ was let go
 };
 
 } // namespace ternion

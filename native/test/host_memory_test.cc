@@ -16,7 +16,7 @@ constexpr uint64_t gib = uint64_t{1} << 30;
 
 class Tree {
   public:
-    Tree() { write("/proc/meminfo", "MemTotal:       16777216 kB\nMemFree:         1048576 kB\nMemAvailable:    8388608 kB\nSwapTotal: 4194304 kB\n"); }
+    Tree() { write("/proc/meminfo", "MemTotal:       16777216 kB\nMemFree:         1048576 kB\nMemAvailable:    8388608 kB\nSwapTotal: 4194304 kB\nSwapFree: 2097152 kB\n"); }
 
     void write(const std::string & path, const std::string & text) {
         const fs::path file = scratch_ / path.substr(1);
@@ -34,6 +34,7 @@ void no_groups() {
     Tree tree;
     const HostMemory memory = tree.memory();
     CHECK(memory.total_bytes == 16 * gib && memory.available_bytes == 8 * gib && memory.limited_by.empty());
+    CHECK(memory.free_swap_bytes == 2 * gib);
 }
 
 void nothing_to_read() {
@@ -56,6 +57,7 @@ void unified() {
     tree.write(slice + "/memory.stat", "anon 2147483648\ninactive_file 805306368\nactive_file 268435456\n");
     HostMemory memory = tree.memory();
     CHECK(memory.total_bytes == 4 * gib && memory.available_bytes == 2 * gib && memory.limited_by == slice + "/memory.max");
+    CHECK(memory.free_swap_bytes == 0); // how much of it the group may take is another limit
     tree.write(service + "/memory.high", "2147483648\n"); // beyond it the kernel slows the process down until nothing moves
     memory = tree.memory();
     CHECK(memory.total_bytes == 2 * gib && memory.available_bytes == gib && memory.limited_by == service + "/memory.high");

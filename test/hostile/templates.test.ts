@@ -22,9 +22,9 @@ interface Outcome {
 }
 
 /** What render() says, and what the model still does afterwards. Address space is bounded: a memory bomb ends the process. */
-const outcome = async (template: string): Promise<Outcome> => {
+const outcome = async (template: string, limits = '-v 8000000'): Promise<Outcome> => {
   writeModelWithTemplate(path, template);
-  return inChild<Outcome>('test/hostile/render.mjs', [path], { limits: '-v 8000000' });
+  return inChild<Outcome>('test/hostile/render.mjs', [path], { limits });
 };
 
 const grow = (n: number, step: string) => `{% set ns = namespace(x="ab") %}{% for i in range(${n}) %}{% set ns.x = ${step} %}{% endfor %}`;
@@ -89,6 +89,11 @@ describe('templates', () => {
     const found = await outcome(tooDeep[name]!);
     expect(found).toMatchObject(expected);
     expect(found.message).toMatch(/at most \d+ are taken/);
+  });
+
+  // Threads' stacks are as large as that limit unless they say otherwise.
+  test.each(['a macro that calls itself', 'a macro that calls itself twice', 'a list in itself, printed'])('%s, where stacks are small', async (name) => {
+    expect(await outcome(bombs[name]!, '-s 400')).toMatchObject(expected);
   });
 
   test.each([
