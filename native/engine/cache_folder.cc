@@ -68,9 +68,6 @@ Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folde
         errno = failed.value();
         return io_error(folder);
     }
-    if (anybody_may_replace(folder)) {
-        return Error{ErrorCode::io, folder + ": everybody may write there, or to a folder above it, and so replace the conversations that are kept in it; name another folder, or take the permission away (chmod o-w)", {{"path", folder}}};
-    }
     for (int slot = 0; slot < most_slots; ++slot) {
         auto lock = FolderLock::take((fs::path(folder) / std::to_string(slot)).string(), FolderLock::Absent::make);
         if (!lock) {
@@ -104,7 +101,7 @@ std::vector<CacheFolder::Found> CacheFolder::sweep(const std::string & slot, con
             fs::remove(path, failed);
             continue;
         }
-        auto head = load_snapshot_head(path.string());
+        auto head = load_snapshot_head(path.string(), WrittenBy::self);
         if (head && check_settings(head->settings, settings)) {
             std::error_code gone;
             const uint64_t bytes = fs::file_size(path, failed);
@@ -178,7 +175,7 @@ Result<Snapshot> CacheFolder::read(const std::string & name) {
     if (const fs::file_status there = fs::symlink_status(path, failed); fs::exists(there) && !fs::is_regular_file(there)) {
         return Error{ErrorCode::io, path + ": is no file that ternion wrote", {{"path", path}}};
     }
-    auto snapshot = load_snapshot(path);
+    auto snapshot = load_snapshot(path, WrittenBy::self);
     if (snapshot) {
         fs::last_write_time(path, fs::file_time_type::clock::now(), failed);
     }

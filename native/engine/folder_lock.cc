@@ -99,12 +99,17 @@ std::string FolderLock::file() const {
 Result<std::optional<FolderLock>> FolderLock::take(const std::string & folder, Absent absent) {
     const std::string path = (fs::path(folder) / "lock").string();
     for (int tries = 0; tries < most_tries; ++tries) {
-        if (absent == Absent::make && mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+        const bool made = absent == Absent::make && mkdir(folder.c_str(), 0700) == 0;
+        if (absent == Absent::make && !made && errno != EEXIST) {
             return io_error(folder);
         }
         if (!is_own_folder(folder)) {
             if (absent == Absent::make && errno == ENOENT) {
                 continue;
+            }
+            if (made) {
+                rmdir(folder.c_str());
+                return Error{ErrorCode::io, folder + ": what this process makes there belongs to another user, as on some network filesystems; name a folder whose files are this user's own", {{"path", folder}}};
             }
             return std::optional<FolderLock>();
         }

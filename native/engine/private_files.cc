@@ -24,7 +24,6 @@ std::error_code make_private_folders(const std::string & folder) {
 
 FILE * create_file(const std::string & path, bool) { return std::fopen(path.c_str(), "wb"); }
 FILE * open_trusted(const std::string & path) { return std::fopen(path.c_str(), "rb"); }
-bool anybody_may_replace(const std::string &) { return false; }
 
 #else
 
@@ -84,19 +83,6 @@ FILE * open_trusted(const std::string & path) {
     close(fd);
     errno = why;
     return nullptr;
-}
-
-bool anybody_may_replace(const std::string & folder) {
-    std::error_code failed;
-    for (fs::path place = fs::absolute(folder, failed).lexically_normal();; place = place.parent_path()) {
-        struct stat status;
-        if (stat(place.c_str(), &status) == 0 && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
-            return true;
-        }
-        if (place == place.parent_path()) {
-            return false;
-        }
-    }
 }
 
 #endif

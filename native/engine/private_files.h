@@ -7,6 +7,9 @@
 
 namespace ternion {
 
+/// Whose files are read: anybody's, or only those that open_trusted() opens.
+enum class WrittenBy { anybody, self };
+
 /// Makes `folder` and what is missing above it, with mode 0700; what is there stays as it is.
 std::error_code make_private_folders(const std::string & folder);
 
@@ -17,9 +20,5 @@ FILE * create_file(const std::string & path, bool secret);
 /// Opens a regular file that only this user or root can have written: theirs, and not writable for everybody. Null for anything
 /// else, also for a pipe or a device, without waiting for its other end.
 FILE * open_trusted(const std::string & path);
-
-/// Whether others may put their files in this folder's place: all may write to it or to one above it, and no sticky bit protects what
-/// is there.
-bool anybody_may_replace(const std::string & folder);
 
 } // namespace ternion

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "error.h"
+#include "private_files.h"
 
 #include "llama.h"
 
@@ -55,9 +56,9 @@ Result<Snapshot> decode(const uint8_t * data, uint64_t size);
 /// The file is under its name when it is whole and synced; io leaves what stood there as it was.
 Result<bool> save_snapshot(const Snapshot & snapshot, const std::string & path);
 /// io (missing, unreadable, no file); and as decode(), with the path.
-Result<Snapshot> load_snapshot(const std::string & path);
+Result<Snapshot> load_snapshot(const std::string & path, WrittenBy by = WrittenBy::anybody);
 /// Reads and verifies the head only, and that the file has the length that the head says.
-Result<SnapshotHead> load_snapshot_head(const std::string & path);
+Result<SnapshotHead> load_snapshot_head(const std::string & path, WrittenBy by = WrittenBy::anybody);
 
 /// state_mismatch that names the first difference with both values. Their order does not matter.
 Result<bool> check_settings(const std::vector<Setting> & found, const std::vector<Setting> & expected);

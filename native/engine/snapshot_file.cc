@@ -91,8 +91,8 @@ Result<bool> save_snapshot(const Snapshot & snapshot, const std::string & path) 
     }
 }
 
-Result<Snapshot> load_snapshot(const std::string & path) {
-    const SourceFile file(path);
+Result<Snapshot> load_snapshot(const std::string & path, WrittenBy by) {
+    const SourceFile file(path, by);
     try {
         auto read = read_head(file);
         if (!read) {
@@ -112,8 +112,8 @@ Result<Snapshot> load_snapshot(const std::string & path) {
     }
 }
 
-Result<SnapshotHead> load_snapshot_head(const std::string & path) {
-    const SourceFile file(path);
+Result<SnapshotHead> load_snapshot_head(const std::string & path, WrittenBy by) {
+    const SourceFile file(path, by);
     try {
         auto read = read_head(file);
         if (!read) {

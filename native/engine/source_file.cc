@@ -66,12 +66,12 @@ Error at_path(Error error, const std::string & path) {
     return error;
 }
 
-SourceFile::SourceFile(std::string path) : path_(std::move(path)) {
+SourceFile::SourceFile(std::string path, WrittenBy by) : path_(std::move(path)) {
     std::error_code unknown;
     const fs::file_status there = fs::status(path_, unknown);
     if (fs::exists(there) && !fs::is_regular_file(there)) {
         errno = fs::is_directory(there) ? EISDIR : EINVAL;
-    } else if ((file_ = std::fopen(path_.c_str(), "rb")) && !measure(file_, bytes_)) {
+    } else if ((file_ = by == WrittenBy::self ? open_trusted(path_) : std::fopen(path_.c_str(), "rb")) && !measure(file_, bytes_)) {
         std::fclose(std::exchange(file_, nullptr));
     }
     if (!file_) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "error.h"
+#include "private_files.h"
 
 #include <cstdint>
 #include <cstdio>
@@ -15,7 +16,7 @@ Error at_path(Error error, const std::string & path);
 class SourceFile {
   public:
     /// Regular files only: opening a pipe would wait for its other end.
-    explicit SourceFile(std::string path);
+    explicit SourceFile(std::string path, WrittenBy by = WrittenBy::anybody);
     ~SourceFile();
     SourceFile(const SourceFile &) = delete;
     SourceFile & operator=(const SourceFile &) = delete;

@@ -15,6 +15,7 @@
 
 #include <csignal>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #endif
 
@@ -235,6 +236,33 @@ void folders_that_cannot_be() {
 
 #ifndef _WIN32
 
+// Where everybody may write, another user can put files and folders in the place of ours.
+void what_others_can_have_written() {
+    const Scratch scratch;
+    fs::permissions(scratch.path(), fs::perms::all);
+    const std::string path = scratch.path().string();
+    std::string open_to_all, of_another, ours;
+    {
+        Folder folder = open_folder(path);
+        for (std::string * name : {&open_to_all, &of_another, &ours}) {
+            *name = folder->new_name();
+            CHECK(folder->write(*name, sample(1, 9, 100)));
+        }
+    }
+    const auto file = [&](const std::string & name) { return scratch / ("0/" + name + ".ternion-state"); };
+    const bool root = geteuid() == 0; // may give files away
+    CHECK(chmod(file(open_to_all).c_str(), 0666) == 0);
+    CHECK(!root || chown(file(of_another).c_str(), 12345, 12345) == 0);
+    {
+        Folder folder = open_folder(path);
+        CHECK(slot_of(*folder) == "0" && folder->take_entries().size() == (root ? 1u : 2u));
+        CHECK(folder->read(ours) && !folder->read(open_to_all) && (!root || !folder->read(of_another)));
+        CHECK(names_in(folder->path()).size() == 4); // they stay
+    }
+    CHECK(!root || chown((scratch / "0").c_str(), 12345, 12345) == 0);
+    CHECK(slot_of(*open_folder(path)) == (root ? "1" : "0"));
+}
+
 void slots_of_other_processes() {
     const Scratch scratch;
     const std::string path = scratch.path().string();
@@ -307,6 +335,7 @@ int main() {
     one_owner_at_a_time();
     folders_that_cannot_be();
 #ifndef _WIN32
+    what_others_can_have_written();
     slots_of_other_processes();
     locks_are_not_inherited();
 #endif

@@ -45,9 +45,33 @@ char letter_of(const Error & error, char otherwise) {
     return error.code == ErrorCode::out_of_memory ? 'M' : error.code == ErrorCode::internal ? 'I' : otherwise;
 }
 
+/// What is asked of a file beside being run may be refused, but for a reason that it has.
+class Asides {
+  public:
+    template <typename T> void hear(const char * what, const Result<T> & result) {
+        if (result) {
+            return;
+        }
+        const Error & error = result.error();
+        const char letter = error.message.empty() ? 'I' : letter_of(error, 'R');
+        if (letter != 'R') {
+            letter_ = letter;
+        }
+        if (letter != 'R' || talkative) {
+            std::fprintf(stderr, "%s: %s\n", what, error.message.c_str());
+        }
+    }
+    /// `otherwise`, unless something here failed.
+    char letter(char otherwise) const { return letter_ ? letter_ : otherwise; }
+
+  private:
+    char letter_ = '\0';
+};
+
 char use(const std::string & path, uint64_t number) {
     const std::atomic<bool> cancel{false};
-    (void) GgufFile::read(path);
+    Asides asides;
+    asides.hear("header", GgufFile::read(path));
     EngineOptions options;
     options.model.path = path;
     options.model.kernels = number % 2 == 0 ? "upstream" : "";
@@ -56,7 +80,7 @@ char use(const std::string & path, uint64_t number) {
     options.context.spare = 0;
     options.context.threads = 1 + static_cast<int32_t>(number % 2);
     if (number % 4 == 0) {
-        (void) Engine::dry_run(options, cancel);
+        asides.hear("plan", Engine::dry_run(options, cancel));
     }
     if (number % 8 == 1) {
         QuantizeOptions again;
@@ -65,12 +89,12 @@ char use(const std::string & path, uint64_t number) {
         again.type = number % 16 == 1 ? "COPY" : "Q4_0";
         again.allow_requantize = true;
         again.threads = 1;
-        (void) quantize(again, {}, cancel);
+        asides.hear("quantize", quantize(again, {}, cancel));
     }
     ModelOptions words = options.model;
     words.vocab_only = true;
     if (number % 4 == 2) {
-        (void) Model::load(words, {}, cancel);
+        asides.hear("vocabulary", Model::load(words, {}, cancel));
     }
     auto loaded = Engine::load(options, {}, cancel);
     if (!loaded) {
@@ -78,22 +102,23 @@ char use(const std::string & path, uint64_t number) {
         if (letter != 'R' || talkative) {
             std::fprintf(stderr, "%s\n", loaded.error().message.c_str());
         }
-        return letter;
+        return asides.letter(letter);
     }
     Engine & engine = **loaded;
-    (void) engine.model->tokenize("Once upon a time, \xE2\x82\xAC 12345\n", true, true);
-    Result<std::string> rendered = wait_for<std::string>([&](auto done) {
+    asides.hear("tokens", engine.model->tokenize("Once upon a time, \xE2\x82\xAC 12345\n", true, true));
+    asides.hear("template", wait_for<std::string>([&](auto done) {
         engine.context->render({{"user", "Hello", ""}}, false, done);
         return Result<bool>(true);
-    });
+    }));
     char outcome = 'D';
     const auto embedded = wait_for<SideContext::Rows>([&](auto done) {
         engine.side.embed({"Once upon a time"}, true, std::make_shared<std::atomic<bool>>(false), done);
         return Result<bool>(true);
     });
     if (!engine.model->info().causal) {
-        return embedded ? 'D' : letter_of(embedded.error(), 'L');
+        return asides.letter(embedded ? 'D' : letter_of(embedded.error(), 'L'));
     }
+    asides.hear("embedding", embedded);
     for (const bool greedy : {true, false}) {
         const uint64_t session = engine.context->open_session();
         GenerateRequest asked = request({}, 4);
@@ -104,7 +129,7 @@ char use(const std::string & path, uint64_t number) {
         }
         const auto id = engine.context->generate(session, asked);
         if (!id) {
-            return letter_of(id.error(), 'L');
+            return asides.letter(letter_of(id.error(), 'L'));
         }
         for (bool ended = false; !ended;) {
             for (const Event & event : engine.context->drain(*id)) {
@@ -120,7 +145,7 @@ char use(const std::string & path, uint64_t number) {
         }
     }
     engine.stop();
-    return outcome;
+    return asides.letter(outcome);
 }
 
 struct Totals {

@@ -36,7 +36,11 @@ struct Setup {
     std::string device = "cpu";
     std::string kv = "f16";
     std::string kernels = {}; // empty: the fastest
+#ifdef __SANITIZE_ADDRESS__
+    int operations = 50; // each of which takes ten times as long
+#else
     int operations = 300;
+#endif
     uint32_t seed = 1;
 };
 
