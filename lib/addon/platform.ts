@@ -32,10 +32,19 @@ function runtime(): string {
 
 function cLibrary(): Pick<Platform, 'libc' | 'libcVersion'> {
   if (process.platform !== 'linux') return { libc: '', libcVersion: '' };
+  const fromLdd = cLibraryOf(fileText('/usr/bin/ldd') ?? '');
+  if (fromLdd !== undefined) return fromLdd;
   const { header, sharedObjects } = report();
   if (header?.glibcVersionRuntime !== undefined) return { libc: 'glibc', libcVersion: header.glibcVersionRuntime };
   if (sharedObjects?.some((path) => /\b(ld-musl-|libc\.musl-)/.test(path)) === true) return { libc: 'musl', libcVersion: '' };
-  return { libc: fileText('/usr/bin/ldd')?.includes('musl') === true ? 'musl' : '', libcVersion: '' };
+  return { libc: '', libcVersion: '' };
+}
+
+/** By the text of `ldd`, a shell script that says its version, and on musl a link to the loader. Undefined if that does not tell. */
+export function cLibraryOf(ldd: string): Pick<Platform, 'libc' | 'libcVersion'> | undefined {
+  const version = /ldd \([^)]*(?:GLIBC|GNU libc)[^)]*\) (\d+\.\d+)/.exec(ldd)?.[1];
+  if (version !== undefined) return { libc: 'glibc', libcVersion: version };
+  return ldd.includes('musl') ? { libc: 'musl', libcVersion: '' } : undefined;
 }
 
 interface Report {
@@ -43,7 +52,8 @@ interface Report {
   readonly sharedObjects?: readonly string[];
 }
 
-// Without the network part, which may look up names and take seconds.
+// Only asked if nothing else tells: it waits for each worker thread's turn, and one in a long call takes none. Without the network
+// part, which may look up names.
 function report(): Report {
   const from = process.report as (typeof process.report & { excludeNetwork?: boolean }) | undefined;
   if (typeof from?.getReport !== 'function') return {};

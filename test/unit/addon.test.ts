@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { candidates, choiceOf, packageRoot } from '../../dist/addon/candidates.js';
 import type { Choice } from '../../dist/addon/candidates.js';
-import { featuresIn, thisPlatform } from '../../dist/addon/platform.js';
+import { cLibraryOf, featuresIn, thisPlatform } from '../../dist/addon/platform.js';
 import type { Platform } from '../../dist/addon/platform.js';
 import { failure, search } from '../../dist/addon/search.js';
 import { cpuLevel, variantsOf } from '../../dist/addon/variants.js';
@@ -164,6 +164,13 @@ describe('the platform', () => {
     expect(here).toMatchObject({ platform: process.platform, arch: process.arch, libc: 'glibc', runtime: `Node ${process.versions.node}` });
     expect(here.libcVersion).toMatch(/^2\.\d+$/);
     expect(cpuLevel(here)).toMatch(/^x86-64-v\d|^armv8/);
+  });
+
+  test('has the C library that its ldd names', () => {
+    expect(cLibraryOf("#! /bin/bash\n    echo 'ldd (Debian GLIBC 2.36-9+deb12u14) 2.36'\n")).toEqual({ libc: 'glibc', libcVersion: '2.36' });
+    expect(cLibraryOf("    echo 'ldd (GNU libc) 2.41'\n")).toEqual({ libc: 'glibc', libcVersion: '2.41' });
+    expect(cLibraryOf('\u007fELF…musl libc (x86_64)\nVersion 1.2.5')).toEqual({ libc: 'musl', libcVersion: '' });
+    for (const other of ['', '#!/bin/sh\necho ldd 2.36']) expect(cLibraryOf(other)).toBeUndefined();
   });
 
   test('is read from Linux\' list of the first CPU', () => {
