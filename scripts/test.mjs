@@ -12,7 +12,8 @@ import { join } from 'node:path';
 
 import { AARCH64_FOLDER, FOLDER } from './native.mjs';
 import { ROOT, WORK, main, runForeground } from './run.mjs';
-import { setUp, setUpAarch64 } from './setup.mjs';
+import { VARIANTS } from './sanitize.mjs';
+import { setUp, setUpAarch64, setUpVariant } from './setup.mjs';
 
 await main(async (args) => {
   const own = ['--long', '--no-skips', '--aarch64', '--with-aarch64'];
@@ -20,6 +21,7 @@ await main(async (args) => {
   const here = !args.includes('--aarch64');
   const emulated = !here || args.includes('--with-aarch64');
   if (here) await setUp({ tests: true });
+  if (here && args.includes('--long')) await setUpVariant('mutations with AddressSanitizer', { ...VARIANTS.asan, targets: ['hostile_files_test'] });
   if (emulated) await setUpAarch64();
 
   const counts = [];

@@ -28,6 +28,7 @@ const states: Record<string, (model: Model, session: Session, signal: AbortSigna
     }
     throw new Error('unreachable');
   },
+  'preparing its text': (_, session, signal) => Promise.resolve({ generation: session.chat(long.repeat(100), { ...endless, signal }) }),
   prefilling: async (_, session, signal) => {
     const generation = session.complete(long, { ...endless, signal });
     void generation.then(undefined, () => {});
@@ -82,6 +83,54 @@ describe.each(Object.keys(states))('%s', (state) => {
     expect(await code(generation)).toBe('ERR_ABORTED');
     expect(() => session.chat('x')).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
     expect(await code(model.tokenize('x'))).toBe('ERR_DISPOSED');
+  });
+});
+
+describe('after the end', () => {
+  let model: Model;
+  beforeAll(async () => void (model = await loadModel(path, { devices: ['cpu'], context: 512, sequences: 4 })));
+  afterAll(() => model.dispose());
+
+  test('an abort before the start is one, and nothing was asked', async () => {
+    const session = await model.session();
+    const { requests } = model.stats();
+    expect(await code(session.chat('x', { signal: AbortSignal.abort() }))).toBe('ERR_ABORTED');
+    expect(model.stats().requests).toBe(requests);
+    expect(session.messages).toEqual([]);
+    await session.dispose();
+  });
+
+  test('neither cancel nor abort nor dispose takes away what was said', async () => {
+    const abort = new AbortController();
+    const session = await model.session();
+    const generation = session.chat('Hello', { ...endless, maxTokens: 5, signal: abort.signal });
+    const { text } = await generation;
+    abort.abort();
+    await generation.cancel();
+    expect((await generation).text).toBe(text);
+    await Promise.all([session.dispose(), session.dispose()]);
+    await generation.cancel();
+    expect((await generation).text).toBe(text);
+    expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: text });
+  });
+
+  test('sessions that go leave those beside them as they were', async () => {
+    const alone = await model.session();
+    const { text } = await alone.complete('Once upon a time', { ...endless, maxTokens: 40 });
+    await alone.dispose();
+    const staying = await model.session();
+    const generation = staying.complete('Once upon a time', { ...endless, maxTokens: 40 });
+    for (let i = 0; i < 6; ++i) {
+      const going = await model.session();
+      const other = going.complete(`${i} birds`, endless);
+      void other.then(undefined, () => {});
+      for await (const chunk of other) if (chunk.type === 'text') break;
+      if (i % 2 === 0) await other.cancel();
+      await going.dispose();
+      expect(await code(other)).toBe('ERR_ABORTED');
+    }
+    expect((await generation).text).toBe(text);
+    await staying.dispose();
   });
 });
 

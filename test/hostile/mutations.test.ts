@@ -3,5 +3,5 @@ import { expect, test } from 'vitest';
 import { architectures, mutate, small } from './mutations.js';
 
 test.each(architectures)('%s', { timeout: 300_000 }, async (architecture) => {
-  expect(mutate(await small(architecture), 100, 1)).toBe('');
+  expect(await mutate(await small(architecture), 100, 1)).toBe('');
 });

@@ -1,5 +1,5 @@
 // Mutations of model files, tried by native/test/hostile_files_test.cc.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +21,13 @@ export async function small(architecture: keyof typeof shapes): Promise<string> 
 }
 
 /** What failed, by the program's own words; empty if nothing did. */
-export function mutate(path: string, count: number, seed: number, program = '.build/cmake/bin/hostile_files_test'): string {
-  const { status, stdout, stderr } = spawnSync(program, ['--count', String(count), '--seed', String(seed), path], { encoding: 'utf8', maxBuffer: 2 ** 28 });
-  return status === 0 ? '' : `${stdout}\n${stderr.slice(-10_000)}`;
+export async function mutate(path: string, count: number, seed: number, program = '.build/cmake/bin/hostile_files_test'): Promise<string> {
+  const child = spawn(program, ['--count', String(count), '--seed', String(seed), path], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-20_000)));
+  const status = await new Promise<number | string>((resolve) => {
+    child.on('error', ({ message }) => resolve(message));
+    child.on('close', (code, signal) => resolve(code ?? signal!));
+  });
+  return status === 0 ? '' : `${program} ended with ${status}\n${said}`;
 }
