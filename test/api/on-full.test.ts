@@ -201,11 +201,16 @@ describe('a function', () => {
 
 describe('while a function is asked', () => {
   const never = () => new Promise<never>(() => {});
-  const pending = async (onFull: OnFull, signal?: AbortSignal) => {
-    const session = await talked(onFull);
+  const pending = async (onFull: Exclude<OnFull, string>, signal?: AbortSignal) => {
+    let ask!: () => void;
+    const isAsked = new Promise<void>((resolve) => (ask = resolve));
+    const session = await talked((...given) => {
+      ask();
+      return onFull(...given);
+    });
     const generation = session.chat(sum, { signal });
     void Promise.resolve(generation).catch(() => {});
-    await wait(30);
+    await isAsked;
     return { session, generation };
   };
 
