@@ -2,14 +2,14 @@
 // npm run stress: many sessions at once, each of which does one thing after another at random: asks, aborts, forks, captures, restores, ends.
 // What is asked has an answer of which the model is sure, whatever the batch, so every answer that comes to its end has to be that one.
 //
-//   npm run stress -- [--minutes N] [--sessions N] [--seed N] [--asan]
+//   npm run stress -- [--minutes N] [--sessions N] [--seed N] [--asan] [--output FILE]
 //
 // At the end every promise is settled, no session is left, and memory is what it was before. Ends with 1 and the seed otherwise. --asan: with the
-// addon of `npm run test:asan`, which has to be built.
+// addon of `npm run test:asan`, which has to be built. --output: what was done goes there, beside what the file has of a run of the other kind.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -17,6 +17,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 
+import { ask as sayOf } from '../../scripts/run.mjs';
 import { asanNodeEnvironment } from '../../scripts/sanitize.mjs';
 
 const { values } = parseArgs({
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     sessions: { type: 'string', default: '200' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     asan: { type: 'boolean', default: false },
+    output: { type: 'string' },
     child: { type: 'boolean', default: false },
   },
 });
@@ -56,10 +58,24 @@ async function stress() {
     } else {
       assert.ok(grown < most, 'memory is what it was');
     }
+    if (values.output !== undefined) await record(values.output, done, grown);
     console.log(`nothing found with --seed ${seed}`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function record(path, done, grown) {
+  const { machine } = await import('../../dist/bench/index.js');
+  const all = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
+  all[values.asan ? 'addressSanitizer' : 'plain'] = {
+    run: {
+      command: `npm run stress -- --minutes ${minutes} --sessions ${count} --seed ${seed}${values.asan ? ' --asan' : ''}`,
+      commit: sayOf('git', ['describe', '--always', '--dirty']) ?? 'unknown', date: new Date().toISOString().slice(0, 10), machine: machine(),
+    },
+    minutes, sessions: count, seed, acts: Object.values(done).reduce((sum, times) => sum + times, 0), done, grownMiB: Number((grown / 2 ** 20).toFixed(1)),
+  };
+  writeFileSync(path, `${JSON.stringify(all, null, 1)}\n`);
 }
 
 /** One model, and sessions that do what they do for so many seconds. */
@@ -269,7 +285,8 @@ if (values.child) {
   const tunables = 'glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=131072';
   const env = { ...process.env, ...(values.asan ? asanNodeEnvironment() : { GLIBC_TUNABLES: tunables }) };
   const args = ['--expose-gc', import.meta.filename, '--child', '--minutes', values.minutes, '--sessions', values.sessions, '--seed', values.seed];
-  const child = spawn(process.execPath, [...args, ...(values.asan ? ['--asan'] : [])], { env, stdio: 'inherit' });
+  const more = [...(values.asan ? ['--asan'] : []), ...(values.output === undefined ? [] : ['--output', values.output])];
+  const child = spawn(process.execPath, [...args, ...more], { env, stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   child.on('close', (code, signal) => {
     if (code !== 0) console.log(`FAILED (${signal ?? code}) with --seed ${seed}`);
