@@ -21,7 +21,8 @@ await main(async (args) => {
   const here = !args.includes('--aarch64');
   const emulated = !here || args.includes('--with-aarch64');
   if (here) await setUp({ tests: true });
-  if (here && args.includes('--long')) await setUpVariant('mutations with AddressSanitizer', { ...VARIANTS.asan, targets: ['hostile_files_test'] });
+  const mutated = args.includes('--long') && (filters.length === 0 || filters.some((filter) => 'test/hostile/mutations.long.test.ts'.includes(filter)));
+  if (here && mutated && process.platform === 'linux') await setUpVariant('mutations with AddressSanitizer', { ...VARIANTS.asan, targets: ['hostile_files_test'] });
   if (emulated) await setUpAarch64();
 
   const counts = [];

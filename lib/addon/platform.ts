@@ -32,19 +32,25 @@ function runtime(): string {
 
 function cLibrary(): Pick<Platform, 'libc' | 'libcVersion'> {
   if (process.platform !== 'linux') return { libc: '', libcVersion: '' };
-  const fromLdd = cLibraryOf(fileText('/usr/bin/ldd') ?? '');
-  if (fromLdd !== undefined) return fromLdd;
+  const mapped = mappedCLibrary(fileText('/proc/self/maps') ?? '');
+  if (mapped === 'musl') return { libc: 'musl', libcVersion: '' };
+  const libcVersion = mapped === 'system' ? glibcVersionOf(fileText('/usr/bin/ldd') ?? '') : undefined;
+  if (libcVersion !== undefined) return { libc: 'glibc', libcVersion };
   const { header, sharedObjects } = report();
   if (header?.glibcVersionRuntime !== undefined) return { libc: 'glibc', libcVersion: header.glibcVersionRuntime };
   if (sharedObjects?.some((path) => /\b(ld-musl-|libc\.musl-)/.test(path)) === true) return { libc: 'musl', libcVersion: '' };
   return { libc: '', libcVersion: '' };
 }
 
-/** By the text of `ldd`, a shell script that says its version, and on musl a link to the loader. Undefined if that does not tell. */
-export function cLibraryOf(ldd: string): Pick<Platform, 'libc' | 'libcVersion'> | undefined {
-  const version = /ldd \([^)]*(?:GLIBC|GNU libc)[^)]*\) (\d+\.\d+)/.exec(ldd)?.[1];
-  if (version !== undefined) return { libc: 'glibc', libcVersion: version };
-  return ldd.includes('musl') ? { libc: 'musl', libcVersion: '' } : undefined;
+/** What a process has in its memory, by Linux' `/proc/PID/maps`: musl, or the glibc whose version the system's `ldd` says. */
+export function mappedCLibrary(maps: string): 'musl' | 'system' | undefined {
+  if (/\/(?:ld-musl-|libc\.musl-)/.test(maps)) return 'musl';
+  return /\s\/(?:usr\/)?lib(?:64|\/[\w-]*-linux-gnu\w*)?\/libc(?:\.so\.6|-2\.\d+\.so)$/m.test(maps) ? 'system' : undefined;
+}
+
+/** By the text of `ldd`, a shell script that says it. */
+export function glibcVersionOf(ldd: string): string | undefined {
+  return /ldd \([^)]*(?:GLIBC|GNU libc)[^)]*\) (\d+\.\d+)/.exec(ldd)?.[1];
 }
 
 interface Report {

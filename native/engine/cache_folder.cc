@@ -68,6 +68,9 @@ Result<std::unique_ptr<CacheFolder>> CacheFolder::open(const std::string & folde
         errno = failed.value();
         return io_error(folder);
     }
+    if (const std::string why = why_others_may_replace(folder); !why.empty()) {
+        return Error{ErrorCode::io, folder + ": " + why + ", and so others can replace the conversations that are kept in it; name another folder, or take the permission away (chmod o-w, or +t for a folder that all share)", {{"path", folder}}};
+    }
     for (int slot = 0; slot < most_slots; ++slot) {
         auto lock = FolderLock::take((fs::path(folder) / std::to_string(slot)).string(), FolderLock::Absent::make);
         if (!lock) {

@@ -84,6 +84,15 @@ Error no_locks(const std::string & path) {
     return {ErrorCode::io, path + ": cannot be locked: " + std::strerror(errno) + "; name a folder on a filesystem that has locks", {{"path", path}}};
 }
 
+#ifndef _WIN32
+
+/// Files that this process could not trust, though it made them itself.
+Error not_ours(const std::string & folder) {
+    return {ErrorCode::io, folder + ": what this process makes there belongs to another user, or everybody may write to it, as on some network filesystems; name a folder elsewhere", {{"path", folder}}};
+}
+
+#endif
+
 } // namespace
 
 FolderLock::FolderLock(std::string folder, Handle handle) : folder_(std::move(folder)), handle_(handle) {}
@@ -109,7 +118,7 @@ Result<std::optional<FolderLock>> FolderLock::take(const std::string & folder, A
             }
             if (made) {
                 rmdir(folder.c_str());
-                return Error{ErrorCode::io, folder + ": what this process makes there belongs to another user, as on some network filesystems; name a folder whose files are this user's own", {{"path", folder}}};
+                return not_ours(folder);
             }
             return std::optional<FolderLock>();
         }
@@ -126,6 +135,9 @@ Result<std::optional<FolderLock>> FolderLock::take(const std::string & folder, A
         struct stat status;
         if (fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
             return std::optional<FolderLock>();
+        }
+        if (status.st_uid != geteuid() || (status.st_mode & S_IWOTH) != 0) {
+            return not_ours(folder);
         }
         int locked;
         do {

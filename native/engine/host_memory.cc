@@ -19,10 +19,12 @@ struct Version {
     std::vector<const char *> limits; // bytes, or "max"
     const char * usage;
     std::vector<const char *> reclaimable; // of memory.stat: file pages that the kernel takes back before it kills
+    const char * swap_limit;               // null: memory and swap have one limit together, and any limit is taken for one of both
+    const char * swap_usage;
 };
 
-const Version version_1 = {false, "cgroup", {"memory.limit_in_bytes"}, "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}};
-const Version version_2 = {true, "cgroup2", {"memory.max", "memory.high"}, "memory.current", {"inactive_file", "active_file"}};
+const Version version_1 = {false, "cgroup", {"memory.limit_in_bytes"}, "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}, nullptr, nullptr};
+const Version version_2 = {true, "cgroup2", {"memory.max", "memory.high"}, "memory.current", {"inactive_file", "active_file"}, "memory.swap.max", "memory.swap.current"};
 
 /// The sum of those lines "KEY NUMBER …" of a file whose key is among `keys`; nothing where there is none.
 std::optional<uint64_t> sum_of(const std::string & path, const std::vector<const char *> & keys) {
@@ -110,6 +112,13 @@ void apply_groups(const std::string & root, const Version & version, HostMemory 
                 memory.available_bytes = std::min(memory.available_bytes, *limit - std::min(*limit, used));
             }
         }
+        if (!version.swap_limit && !memory.limited_by.empty()) {
+            memory.free_swap_bytes = 0;
+        }
+        if (const auto limit = version.swap_limit ? read_number(root + folder + "/" + version.swap_limit) : std::nullopt) {
+            const uint64_t swapped = read_number(root + folder + "/" + version.swap_usage).value_or(0);
+            memory.free_swap_bytes = std::min(memory.free_swap_bytes, *limit - std::min(*limit, swapped));
+        }
         if (group.empty()) {
             return;
         }
@@ -123,12 +132,13 @@ HostMemory host_memory(const std::string & root) {
     HostMemory memory;
     const std::string meminfo = root + "/proc/meminfo"; // "KEY: NUMBER kB"
     memory.total_bytes = sum_of(meminfo, {"MemTotal:"}).value_or(0) * 1024;
-    memory.available_bytes = sum_of(meminfo, {"MemAvailable:"}).value_or(0) * 1024;
+    const auto available = sum_of(meminfo, {"MemAvailable:"}); // not before Linux 3.14, nor of those who play it
+    memory.available_bytes = (available ? *available : sum_of(meminfo, {"MemFree:", "Buffers:", "Cached:"}).value_or(0)) * 1024;
+    memory.free_swap_bytes = sum_of(meminfo, {"SwapFree:"}).value_or(0) * 1024;
     if (memory.total_bytes > 0) {
         for (const Version * version : {&version_1, &version_2}) {
             apply_groups(root, *version, memory);
         }
-        memory.free_swap_bytes = memory.limited_by.empty() ? sum_of(meminfo, {"SwapFree:"}).value_or(0) * 1024 : 0;
     }
     return memory;
 }

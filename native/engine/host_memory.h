@@ -11,7 +11,7 @@ struct HostMemory {
     /// What can be had without swapping: clean file pages count, of the machine as in MemAvailable.
     uint64_t available_bytes = 0;
     std::string limited_by; // the file of the control group that allows least; empty: the machine itself
-    /// What can be had by swapping; 0 where a control group limits memory, whose share of it is not asked for.
+    /// What can be had by swapping, as far as the groups allow it; 0 where one of version 1 limits memory.
     uint64_t free_swap_bytes = 0;
 };
 

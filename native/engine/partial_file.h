@@ -24,7 +24,7 @@ class PartialFile {
     PartialFile & operator=(const PartialFile &) = delete;
 
     FILE * get() const { return file_; }
-    bool write(const void * data, size_t bytes) const { return std::fwrite(data, 1, bytes, file_) == bytes; }
+    bool write(const void * data, size_t bytes) const { return bytes == 0 || std::fwrite(data, 1, bytes, file_) == bytes; }
 
     /// Grows the file to `bytes` without writing.
     bool extend(uint64_t bytes);

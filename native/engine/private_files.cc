@@ -24,6 +24,7 @@ std::error_code make_private_folders(const std::string & folder) {
 
 FILE * create_file(const std::string & path, bool) { return std::fopen(path.c_str(), "wb"); }
 FILE * open_trusted(const std::string & path) { return std::fopen(path.c_str(), "rb"); }
+std::string why_others_may_replace(const std::string &) { return ""; }
 
 #else
 
@@ -83,6 +84,22 @@ FILE * open_trusted(const std::string & path) {
     close(fd);
     errno = why;
     return nullptr;
+}
+
+std::string why_others_may_replace(const std::string & folder) {
+    struct stat status;
+    if (stat(folder.c_str(), &status) == 0 && status.st_uid != geteuid() && status.st_uid != 0) {
+        return "belongs to another user (" + std::to_string(status.st_uid) + ")";
+    }
+    std::error_code failed;
+    for (fs::path place = fs::absolute(folder, failed).lexically_normal();; place = place.parent_path()) {
+        if (stat(place.c_str(), &status) == 0 && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
+            return "everybody may write to " + place.string();
+        }
+        if (place == place.parent_path()) {
+            return "";
+        }
+    }
 }
 
 #endif

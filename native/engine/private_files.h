@@ -21,4 +21,8 @@ FILE * create_file(const std::string & path, bool secret);
 /// else, also for a pipe or a device, without waiting for its other end.
 FILE * open_trusted(const std::string & path);
 
+/// Why others could put files of theirs in the place of what is in `folder`, in words that follow its name: it is another user's, or
+/// all may write to it or to one above it, and no sticky bit protects what is there. Empty if they could not.
+std::string why_others_may_replace(const std::string & folder);
+
 } // namespace ternion

@@ -180,7 +180,12 @@ bool Watch::plan(const ggml_tensor * tensor, ggml_type & to, bool needs_imatrix)
                           " makes a worse model than the original weights would give; start from those (F16, BF16 or F32), or allow requantising",
                       {{"tensor", name}, {"from", std::string(ggml_type_name(from))}, {"to", std::string(ggml_type_name(to))}});
     }
-    return check_imatrix(tensor, to, needs_imatrix);
+    if (!check_imatrix(tensor, to, needs_imatrix)) {
+        return false;
+    }
+    const CatchAssertions::Pause locked; // ggml makes its tables once, under a lock
+    ggml_quantize_init(to);
+    return true;
 }
 
 bool Watch::check_imatrix(const ggml_tensor * tensor, ggml_type to, bool needed) {
@@ -243,10 +248,13 @@ Error failure(const std::string & path, const std::string & type, std::string wh
     const size_t at = why.find(call);
     why = at == std::string::npos ? why : why.substr(at + call.size());
     const auto says = [&](const char * words) { return why.find(words) != std::string::npos; };
-    if (says("an assertion failed") || says("validation failed")) {
+    if (means_no_memory(why)) {
+        return {ErrorCode::out_of_memory, path + ": " + why, {{"path", path}}};
+    }
+    if (says("ggml-quants.c") || says("quantized data validation failed")) {
         return {ErrorCode::model_unsupported, path + ": its weights, or their importance, cannot be quantised to " + type + ", being too large or too uneven: " + why, {{"path", path}, {"type", type}}};
     }
-    const ErrorCode code = says("bad_alloc") ? ErrorCode::out_of_memory : says("unknown model architecture") ? ErrorCode::model_unsupported : ErrorCode::model_invalid;
+    const ErrorCode code = says("unknown model architecture") ? ErrorCode::model_unsupported : ErrorCode::model_invalid;
     return {code, path + ": " + why, {{"path", path}}};
 }
 
@@ -343,6 +351,9 @@ Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::func
     }
     if (watch.refusal()) {
         return *watch.refusal();
+    }
+    if (outcome != 0 && cancel) { // on a thread where something else failed just then
+        return Error{ErrorCode::aborted, input + ": quantising was aborted"};
     }
     if (outcome != 0) {
         return failure(input, options.type, capture.text("llama.cpp gave no reason"));

@@ -1,6 +1,5 @@
 #include "thread.h"
 
-#include <cerrno>
 #include <exception>
 #include <memory>
 #include <system_error>
@@ -56,7 +55,7 @@ Thread::Thread(Work work) {
     };
     const uintptr_t handle = _beginthreadex(nullptr, stack_bytes, start, own.get(), STACK_SIZE_PARAM_IS_A_RESERVATION, nullptr);
     if (handle == 0) {
-        throw std::system_error(errno, std::generic_category());
+        throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again)); // errno has several names for that
     }
     (void) own.release();
     handle_ = reinterpret_cast<Handle>(handle);

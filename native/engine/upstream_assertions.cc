@@ -28,6 +28,8 @@ void on_failed_assertion(const char * message) {
 
 CatchAssertions::CatchAssertions() : outer_(std::exchange(catching, true)) {}
 CatchAssertions::~CatchAssertions() { catching = outer_; }
+CatchAssertions::Pause::Pause() : outer_(std::exchange(catching, false)) {}
+CatchAssertions::Pause::~Pause() { catching = outer_; }
 
 void CatchAssertions::for_rest_of_thread() { catching = true; }
 void CatchAssertions::install() { ggml_set_abort_callback(on_failed_assertion); }
@@ -37,9 +39,19 @@ llama_context * make_llama_context(llama_model * model, const llama_context_para
     return llama_init_from_model(model, params);
 }
 
+bool means_no_memory(const std::string & why) {
+    const auto says = [&](const char * words) { return why.find(words) != std::string::npos; };
+    // ggml asserts that its arenas, and the tables of its quantisers, are there.
+    for (const char * words : {"failed to alloc", "attempted to alloc", "bad_alloc", "mem_buffer", "n_per_i", "dist2", "(offsets)", "OutOfDeviceMemory", "OutOfHostMemory"}) {
+        if (says(words)) {
+            return true;
+        }
+    }
+    return says("alloc") && !says("an assertion failed");
+}
+
 Error no_context(const std::string & what, const std::string & why) {
-    const bool memory = why.find("alloc") != std::string::npos && why.find("an assertion failed") == std::string::npos;
-    return {memory ? ErrorCode::out_of_memory : ErrorCode::model_unsupported, what + why, {}};
+    return {means_no_memory(why) ? ErrorCode::out_of_memory : ErrorCode::model_unsupported, what + why, {}};
 }
 
 } // namespace ternion

@@ -25,12 +25,26 @@ class CatchAssertions {
     /// Once, before anything else of upstream's.
     static void install();
 
+    /// While alive, they end the process again: what is thrown through a lock of ggml's would leave it locked.
+    class Pause {
+      public:
+        Pause();
+        ~Pause();
+        Pause(const Pause &) = delete;
+        Pause & operator=(const Pause &) = delete;
+
+      private:
+        const bool outer_;
+    };
+
   private:
     const bool outer_;
 };
 
 /// llama_init_from_model() under CatchAssertions; null as that, with the reason in the log.
 llama_context * make_llama_context(llama_model * model, const llama_context_params & params);
+/// Whether upstream's words, which may be an assertion's, mean that memory could not be had.
+bool means_no_memory(const std::string & why);
 /// Why that was null, by the log: out_of_memory, or model_unsupported.
 Error no_context(const std::string & what, const std::string & why);
 

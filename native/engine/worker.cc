@@ -5,42 +5,43 @@
 namespace ternion {
 
 void Worker::post(Task task) {
-    bool cancelled;
     {
         std::lock_guard lock(mutex_);
-        cancelled = stopping_;
         if (!stopping_) {
             try {
                 if (!thread_.joinable()) {
                     thread_ = Thread([this] { run(); });
                 }
                 tasks_.push_back(std::move(task));
-                ready_.notify_one();
+                ready_.notify_all();
                 return;
             } catch (const std::system_error &) {
             }
         }
+        in_place_++;
     }
-    if (cancelled) {
-        task(true);
-        return;
+    {
+        const std::lock_guard turn(turn_);
+        task(stopping_);
+        task = nullptr;
     }
-    const std::lock_guard turn(turn_);
-    task(false);
+    const std::lock_guard lock(mutex_);
+    in_place_--;
+    ready_.notify_all();
 }
 
 void Worker::stop() {
     Thread thread;
     {
-        std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         stopping_ = true;
         thread.swap(thread_);
-        ready_.notify_one();
+        ready_.notify_all();
+        ready_.wait(lock, [&] { return in_place_ == 0; });
     }
     if (thread.joinable()) {
         thread.join();
     }
-    const std::lock_guard turn(turn_); // for a task in the thread of who posted it
 }
 
 void Worker::run() {
@@ -54,10 +55,9 @@ void Worker::run() {
         {
             const Task task = std::move(tasks_.front());
             tasks_.pop_front();
-            const bool cancelled = stopping_;
             lock.unlock();
             const std::lock_guard turn(turn_);
-            task(cancelled);
+            task(stopping_);
         } // what it held is freed before anybody has to wait
         lock.lock();
     }

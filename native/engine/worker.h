@@ -3,6 +3,7 @@
 
 #include "thread.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -35,9 +36,10 @@ class Worker {
     std::mutex mutex_;
     std::condition_variable ready_;
     std::deque<Task> tasks_;
-    bool stopping_ = false;
+    std::atomic<bool> stopping_{false}; // written under mutex_
     Thread thread_;
-    std::mutex turn_; // of the one task that runs; taken after mutex_ was let go
+    int in_place_ = 0; // tasks that run in the thread of who posted them, or wait for that
+    std::mutex turn_;  // of the one task that runs; taken after mutex_ was let go
 };
 
 } // namespace ternion

@@ -236,10 +236,8 @@ void folders_that_cannot_be() {
 
 #ifndef _WIN32
 
-// Where everybody may write, another user can put files and folders in the place of ours.
 void what_others_can_have_written() {
     const Scratch scratch;
-    fs::permissions(scratch.path(), fs::perms::all);
     const std::string path = scratch.path().string();
     std::string open_to_all, of_another, ours;
     {
@@ -261,6 +259,26 @@ void what_others_can_have_written() {
     }
     CHECK(!root || chown((scratch / "0").c_str(), 12345, 12345) == 0);
     CHECK(slot_of(*open_folder(path)) == (root ? "1" : "0"));
+
+    const auto refusal = [&](const std::string & folder) {
+        const auto opened = CacheFolder::open(folder, settings);
+        return opened ? std::string() : opened.error().message;
+    };
+    fs::create_directories(scratch / "open/below");
+    fs::permissions(scratch / "open", fs::perms::all);
+    CHECK(refusal(scratch / "open").find("everybody may write to " + (scratch / "open")) != std::string::npos);
+    CHECK(refusal(scratch / "open/below").find("everybody may write to " + (scratch / "open")) != std::string::npos);
+    fs::permissions(scratch / "open", fs::perms::all | fs::perms::sticky_bit);
+    CHECK(refusal(scratch / "open/below").empty());
+    fs::create_directories(scratch / "lock/0");
+    write_file(scratch / "lock/0/lock", {1});
+    CHECK(chmod((scratch / "lock/0/lock").c_str(), 0666) == 0);
+    CHECK(refusal(scratch / "lock").find("everybody may write to it") != std::string::npos && read_file(scratch / "lock/0/lock").size() == 1);
+    if (root) {
+        fs::create_directories(scratch / "theirs");
+        CHECK(chown((scratch / "theirs").c_str(), 12345, 12345) == 0);
+        CHECK(refusal(scratch / "theirs").find("belongs to another user (12345)") != std::string::npos);
+    }
 }
 
 void slots_of_other_processes() {

@@ -37,6 +37,12 @@ void no_groups() {
     CHECK(memory.free_swap_bytes == 2 * gib);
 }
 
+void without_an_estimate() {
+    Tree tree;
+    tree.write("/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 1048576 kB\nBuffers: 1048576 kB\nCached: 2097152 kB\n");
+    CHECK(tree.memory().available_bytes == 4 * gib);
+}
+
 void nothing_to_read() {
     const Scratch empty;
     const HostMemory memory = host_memory(empty.path().string());
@@ -57,7 +63,12 @@ void unified() {
     tree.write(slice + "/memory.stat", "anon 2147483648\ninactive_file 805306368\nactive_file 268435456\n");
     HostMemory memory = tree.memory();
     CHECK(memory.total_bytes == 4 * gib && memory.available_bytes == 2 * gib && memory.limited_by == slice + "/memory.max");
-    CHECK(memory.free_swap_bytes == 0); // how much of it the group may take is another limit
+    CHECK(memory.free_swap_bytes == 2 * gib);
+    tree.write(slice + "/memory.swap.max", "1073741824\n");
+    tree.write(slice + "/memory.swap.current", "268435456\n");
+    CHECK(tree.memory().free_swap_bytes == gib - gib / 4);
+    tree.write(service + "/memory.swap.max", "0\n");
+    CHECK(tree.memory().free_swap_bytes == 0);
     tree.write(service + "/memory.high", "2147483648\n"); // beyond it the kernel slows the process down until nothing moves
     memory = tree.memory();
     CHECK(memory.total_bytes == 2 * gib && memory.available_bytes == gib && memory.limited_by == service + "/memory.high");
@@ -79,6 +90,7 @@ void with_controllers() {
     tree.write(group + "/memory.stat", "cache 9\ntotal_inactive_file 1073741824\n");
     const HostMemory memory = tree.memory();
     CHECK(memory.total_bytes == 3 * gib && memory.available_bytes == 2 * gib && memory.limited_by == group + "/memory.limit_in_bytes");
+    CHECK(memory.free_swap_bytes == 0);
     tree.write(group + "/memory.limit_in_bytes", "9223372036854771712\n");
     CHECK(tree.memory().total_bytes == 16 * gib && tree.memory().available_bytes == 8 * gib && tree.memory().limited_by.empty());
 }
@@ -129,6 +141,7 @@ void this_machine() {
 
 int main() {
     no_groups();
+    without_an_estimate();
     nothing_to_read();
     unified();
     with_controllers();

@@ -1,5 +1,5 @@
 // Files that are no models any more: each one either loads and decodes, or is refused with a reason. Nothing ends the process, takes
-// more than a minute, or memory without bound.
+// more than a minute (with sanitizers, five), or memory without bound.
 //
 //   hostile_files_test [--count N] [--seed S] [--first I] [FILE…]
 //
@@ -17,11 +17,13 @@
 #include <map>
 #include <sys/resource.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool address_sanitizer = true;
+constexpr unsigned most_seconds = 300;
 extern "C" const char * __asan_default_options() { return "max_allocation_size_mb=2048:allocator_may_return_null=0:detect_leaks=0"; }
 #else
 constexpr bool address_sanitizer = false;
+constexpr unsigned most_seconds = 60;
 #endif
 
 using namespace ternion;
@@ -29,7 +31,6 @@ using namespace ternion::walks;
 
 namespace {
 
-constexpr unsigned most_seconds = 60;
 constexpr rlim_t most_memory = 3ull << 30; // of address space; a sound model of the family takes less than 1
 
 bool talkative = false; // says why a file was refused

@@ -36,7 +36,7 @@ struct Setup {
     std::string device = "cpu";
     std::string kv = "f16";
     std::string kernels = {}; // empty: the fastest
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     int operations = 50; // each of which takes ten times as long
 #else
     int operations = 300;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { setTimeout as wait } from 'node:timers/promises';
 import { isTernionError, loadModel } from '../../dist/index.js';
+import { asked, greedy, said } from './conversation.js';
 import type { Generation, Model, Session } from '../../dist/index.js';
 
 const path = 'models/tern-5m-tq2_0.gguf';
@@ -115,12 +116,9 @@ describe('after the end', () => {
   });
 
   test('sessions that go leave those beside them as they were', async () => {
-    const alone = await model.session();
-    const { text } = await alone.complete('Once upon a time', { ...endless, maxTokens: 40 });
-    await alone.dispose();
     const staying = await model.session();
-    const generation = staying.complete('Once upon a time', { ...endless, maxTokens: 40 });
-    for (let i = 0; i < 6; ++i) {
+    for (const [i, question] of asked.entries()) {
+      const generation = staying.chat(question, greedy);
       const going = await model.session();
       const other = going.complete(`${i} birds`, endless);
       void other.then(undefined, () => {});
@@ -128,8 +126,8 @@ describe('after the end', () => {
       if (i % 2 === 0) await other.cancel();
       await going.dispose();
       expect(await code(other)).toBe('ERR_ABORTED');
+      expect((await generation).text).toBe(said[i]);
     }
-    expect((await generation).text).toBe(text);
     await staying.dispose();
   });
 });

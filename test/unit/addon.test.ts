@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { candidates, choiceOf, packageRoot } from '../../dist/addon/candidates.js';
 import type { Choice } from '../../dist/addon/candidates.js';
-import { cLibraryOf, featuresIn, thisPlatform } from '../../dist/addon/platform.js';
+import { featuresIn, glibcVersionOf, mappedCLibrary, thisPlatform } from '../../dist/addon/platform.js';
 import type { Platform } from '../../dist/addon/platform.js';
 import { failure, search } from '../../dist/addon/search.js';
 import { cpuLevel, variantsOf } from '../../dist/addon/variants.js';
@@ -166,11 +166,14 @@ describe('the platform', () => {
     expect(cpuLevel(here)).toMatch(/^x86-64-v\d|^armv8/);
   });
 
-  test('has the C library that its ldd names', () => {
-    expect(cLibraryOf("#! /bin/bash\n    echo 'ldd (Debian GLIBC 2.36-9+deb12u14) 2.36'\n")).toEqual({ libc: 'glibc', libcVersion: '2.36' });
-    expect(cLibraryOf("    echo 'ldd (GNU libc) 2.41'\n")).toEqual({ libc: 'glibc', libcVersion: '2.41' });
-    expect(cLibraryOf('\u007fELF…musl libc (x86_64)\nVersion 1.2.5')).toEqual({ libc: 'musl', libcVersion: '' });
-    for (const other of ['', '#!/bin/sh\necho ldd 2.36']) expect(cLibraryOf(other)).toBeUndefined();
+  test('has the C library that is in its memory, of the version that ldd says', () => {
+    const maps = (path: string) => `7f00-7f01 r--p 00000000 fe:00 1 /usr/bin/node\n7f02-7f03 r-xp 00000000 fe:00 2   ${path}\n7f04-7f05 rw-p 0 00:00 0 [stack]\n`;
+    for (const path of ['/usr/lib/x86_64-linux-gnu/libc.so.6', '/lib64/libc.so.6', '/usr/lib/libc.so.6', '/lib/x86_64-linux-gnu/libc-2.31.so']) expect([path, mappedCLibrary(maps(path))]).toEqual([path, 'system']);
+    for (const path of ['/lib/ld-musl-x86_64.so.1', '/opt/musl/libc.musl-x86_64.so.1']) expect(mappedCLibrary(maps(path))).toBe('musl');
+    for (const path of ['/home/linuxbrew/.linuxbrew/opt/glibc/lib/libc.so.6', '/nix/store/abc-glibc-2.40/lib/libc.so.6', '/usr/lib/libcurl.so.6']) expect(mappedCLibrary(maps(path))).toBeUndefined();
+    expect(glibcVersionOf("#! /bin/bash\n    echo 'ldd (Debian GLIBC 2.36-9+deb12u14) 2.36'\n")).toBe('2.36');
+    expect(glibcVersionOf("    echo 'ldd (GNU libc) 2.41'\n")).toBe('2.41');
+    for (const other of ['', '#!/bin/sh\necho ldd 2.36', '\u007fELF musl libc']) expect(glibcVersionOf(other)).toBeUndefined();
   });
 
   test('is read from Linux\' list of the first CPU', () => {
