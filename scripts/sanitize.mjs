@@ -31,7 +31,7 @@ export const VARIANTS = {
 const TOOLS = { valgrind: [{ name: 'valgrind', package: 'valgrind', version: () => ask('valgrind', ['--version']) }] };
 
 /** Of the C++ tests those that memcheck, 30 times slower and on one core, is done with in minutes. */
-const QUICK = ['cache_folder_test', 'host_memory_test', 'prefix_tree_test', 'snapshot_test', 'state_store_test', 'stq1_0_test', 'text_test', 'thread_governor_test'];
+const QUICK = ['cache_folder_test', 'engine_test', 'host_memory_test', 'prefix_tree_test', 'snapshot_test', 'state_store_test', 'stq1_0_test', 'text_test', 'thread_governor_test'];
 
 /** The environment of a program with AddressSanitizer; `atExit`: one that frees everything, so that what is left leaked. */
 export function asanEnvironment({ atExit }) {
