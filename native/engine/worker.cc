@@ -20,11 +20,13 @@ void Worker::post(Task task) {
         }
         in_place_++;
     }
-    {
+    if (stopping_) {
+        task(true); // it only reports that, and the running task may wait for who posted it
+    } else {
         const std::lock_guard turn(turn_);
         task(stopping_);
-        task = nullptr;
     }
+    task = nullptr;
     const std::lock_guard lock(mutex_);
     in_place_--;
     ready_.notify_all();
