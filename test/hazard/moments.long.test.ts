@@ -1,3 +1,4 @@
-import { describeMoments, everywhere } from './moments.js';
+import { describeMoments, everywhere, inCallbacks } from './moments.js';
 
 describeMoments(everywhere);
+describeMoments(inCallbacks, ['load']);

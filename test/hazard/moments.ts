@@ -74,7 +74,8 @@ const ends: Readonly<Record<string, (ended: Ended) => void>> = {
 };
 
 const moments = ['load', 'prefill', 'decode', 'dispose', 'disposed', 'snapshot write', 'capture', 'embed', 'tokenize', 'unload', 'plan'] as const;
-export const everywhere = Object.keys(ends).filter((end) => !end.includes('callback'));
+export const inCallbacks = Object.keys(ends).filter((end) => end.includes('callback'));
+export const everywhere = Object.keys(ends).filter((end) => !inCallbacks.includes(end));
 
 /** Tests that each of these moments, or all, ends in each of these ways. */
 export function describeMoments(how: readonly string[], which: readonly string[] = moments): void {
