@@ -51,7 +51,7 @@ export function devices(request: DevicesOptions = {}): Promise<Devices> {
 
 /**
  * Holds this process to so many bytes of a GPU's memory, all models together, whatever the card has: plans keep to it, and what would go
- * beyond is not allocated. Nothing lifts it. Vulkan alone; the memory of the CPU is limited by a control group.
+ * beyond is not allocated. Without `bytes` the limit is lifted. Vulkan alone; the memory of the CPU is limited by a control group.
  *
  * @throws ERR_INVALID_ARG at once, and for devices that cannot be limited; rejects with ERR_DEVICE_NOT_FOUND.
  */

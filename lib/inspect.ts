@@ -16,7 +16,7 @@ export type Inspection = NativeInspection;
  */
 export async function inspect(path: string): Promise<Inspection> {
   try {
-    return await addon().inspect(read.text('inspect', 'path', path));
+    return await addon().inspect(read.path('inspect', 'path', path));
   } catch (failure) {
     throw fromNative(failure);
   }

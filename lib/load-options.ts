@@ -7,7 +7,7 @@ import { patternProblem } from './experts.js';
 import type { ExpertCacheOptions, Experts } from './experts.js';
 import { kvTypes } from './kv.js';
 import type { LoadOptions } from './load.js';
-import { bag, boolean, bytes, intFrom, nonEmpty, onProgress, oneOf, optional, signal } from './options.js';
+import { bag, boolean, bytes, intFrom, nonEmpty, onProgress, oneOf, optional, path, signal } from './options.js';
 import type { Shape } from './options.js';
 import type { PackCacheOptions } from './packs.js';
 import type { Plan } from './plan/plan.js';
@@ -54,7 +54,7 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   kvTokens: optional(intFrom(1)),
   spareSequences: optional(intFrom(0, 253)),
   cache: optional(
-    bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(nonEmpty), checkpointBytes: optional(bytes) }),
+    bag<CacheOptions>({ ramBytes: optional(bytes), diskBytes: optional(bytes), diskDir: optional(path), checkpointBytes: optional(bytes) }),
   ),
   threads: optional(intFrom(1, 512)),
   ubatch: optional(intFrom(1, largestUbatch)),
@@ -63,7 +63,7 @@ export const loadShape: Shape<Omit<LoadOptions, 'plan'>> = {
   allowFallback: optional(z.union([z.boolean(), z.literal('operations')], { error: "true, false or 'operations'" })),
   keepAlive: optional(intFrom(0)),
   mmap: optional(boolean),
-  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(nonEmpty), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
+  packCache: optional(z.union([boolean, bag<PackCacheOptions>({ folder: optional(path), maxBytes: optional(bytes), verify: optional(boolean) })], { error: 'true, false or an object of options' })),
   onProgress: optional(onProgress),
   signal: optional(signal),
 };

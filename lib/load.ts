@@ -95,7 +95,7 @@ export interface LoadOptions {
  * ```
  */
 export function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  return load(read.text('loadModel', 'path', path), readLoadOptions(options));
+  return load(read.path('loadModel', 'path', path), readLoadOptions(options));
 }
 
 async function load(path: string, options: LoadOptions): Promise<Model> {

@@ -33,7 +33,7 @@ const isBag = (value: unknown) => typeof value === 'object' && value !== null &&
 
 export const optional = <T>(type: z.ZodMiniType<T>) => z.optional(type);
 
-function numberFrom(minimum: number, maximum: number, expected: string) {
+export function numberFrom(minimum: number, maximum: number, expected: string) {
   return z.number({ error: expected }).check(z.gte(minimum, { error: expected }), z.lte(maximum, { error: expected }));
 }
 
@@ -62,6 +62,9 @@ export const orAgain: z.ZodMiniType<boolean | 'again'> = z.union([z.boolean(), z
 const string = z.string({ error: 'a string' });
 export const nonEmpty = z.string({ error: 'a non-empty string' }).check(z.minLength(1, { error: 'a non-empty string' }));
 const lastN = intFrom(-1);
+/** For C a path ends at the first null byte, so that another file than the one that was checked would be opened. */
+const pathText = string.check(z.refine((text) => !text.includes('\0'), { error: 'a path without null bytes' }));
+export const path = nonEmpty.check(z.refine((text) => !text.includes('\0'), { error: 'a path without null bytes' }));
 
 export const signal = z.custom<AbortSignal>(
   (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
@@ -111,8 +114,10 @@ const samplingShape: Shape<Sampling> = {
   ),
   seed: optional(intFrom(0, largestSeed)),
   logitBias: optional(
-    z.custom<NonNullable<Sampling['logitBias']>>(isLogitBias, {
-      error: 'a Map or an object from token ids (integers of at least 0) to finite numbers or -Infinity',
+    z.transform((value, context): NonNullable<Sampling['logitBias']> => {
+      const bias = copyBias(value);
+      if (bias === undefined) context.issues.push({ code: 'custom', input: value, message: 'a Map or an object from token ids (integers of at least 0) to finite numbers or -Infinity' });
+      return bias ?? {};
     }),
   ),
   samplers: optional(
@@ -123,12 +128,14 @@ const samplingShape: Shape<Sampling> = {
   grammar: optional(nonEmpty),
 };
 
-function isLogitBias(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value).map(([key, bias]) => [Number(key), bias]);
-  return entries.every(
+/** Theirs may change between the check and the use. Undefined if it is none. */
+function copyBias(value: unknown): ReadonlyMap<number, number> | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value).map(([key, bias]) => [/^\d+$/.test(key) ? Number(key) : NaN, bias]);
+  const sound = entries.every(
     ([token, bias]) => Number.isInteger(token) && (token as number) >= 0 && (token as number) < 2 ** 31 && typeof bias === 'number' && (isFloat(bias) || bias === -Infinity),
   );
+  return sound ? new Map(entries as [number, number][]) : undefined;
 }
 
 const generateShape: Shape<GenerateOptions> = {
@@ -187,12 +194,12 @@ const snapshotOptions = bag<SnapshotOptions>({ signal: optional(signal) });
 const primeOptions = bag<PrimeOptions>({ reasoning: optional(oneOf(['on', 'off'])), signal: optional(signal) });
 
 export const bytes = intFrom(0, Number.MAX_SAFE_INTEGER);
-const packFolderOptions = bag<PackFolderOptions>({ folder: optional(nonEmpty) });
+const packFolderOptions = bag<PackFolderOptions>({ folder: optional(path) });
 const verifyPackOptions = bag<VerifyPackOptions>({ onProgress: optional(onProgress), signal: optional(signal) });
 
 const importOptions = bag<ImportOptions>({
   type: optional(oneOf(['tq2_0', 'tq1_0'])),
-  tokenizer: optional(nonEmpty),
+  tokenizer: optional(path),
   embedding: optional(oneOf(['f16', 'q8_0', 'q6_K'])),
   onProgress: optional(onProgress),
   signal: optional(signal),
@@ -201,7 +208,7 @@ const importOptions = bag<ImportOptions>({
 const quantizeOptions = bag<QuantizeOptions>({
   embedding: optional(oneOf(tensorTypes)),
   head: optional(oneOf(tensorTypes)),
-  imatrix: optional(nonEmpty),
+  imatrix: optional(path),
   force: optional(boolean),
   allowRequantize: optional(boolean),
   threads: optional(intFrom(1, 512)),
@@ -247,6 +254,7 @@ export const read = {
   quantizeOptions: (value: unknown): QuantizeOptions => check('quantize', 'options', quantizeOptions, value ?? {}),
   logitsOptions: (value: unknown): LogitsOptions => check('model.logits', 'options', logitsOptions, value ?? {}),
   text: (call: string, argument: string, value: unknown): string => check(call, argument, string, value),
+  path: (call: string, argument: string, value: unknown): string => check(call, argument, pathText, value),
   texts: (call: string, value: unknown): readonly string[] => check(call, 'texts', texts, value),
   tokens: (call: string, value: unknown): Int32Array => Int32Array.from(check(call, 'tokens', tokens, value)),
   messages: (call: string, value: unknown): readonly Message[] => check(call, 'messages', messages, value),

@@ -67,7 +67,7 @@ export function listPacks(options: PackFolderOptions = {}): Promise<readonly Pac
  * @throws ERR_INVALID_ARG at once; rejects with ERR_IO for a file that cannot be read, ERR_ABORTED.
  */
 export function verifyPack(path: string, options: VerifyPackOptions = {}): Promise<PackVerification> {
-  const file = read.text('verifyPack', 'path', path);
+  const file = read.path('verifyPack', 'path', path);
   const { onProgress, signal } = read.verifyPackOptions(options);
   return abortable(signal, () => addon().verifyPack(file, onProgress ?? null));
 }

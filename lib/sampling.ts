@@ -16,7 +16,7 @@ export interface Dry {
   readonly base?: number | undefined;
   /** Tokens that may repeat for free. Default 2. */
   readonly allowedLength?: number | undefined;
-  /** Tokens that are searched for repetitions; 0 = off, -1 = the whole context. Default 64. */
+  /** Tokens that are searched for repetitions; 0 = off, -1 = as many as the model was trained for. Default 64. */
   readonly penaltyLastN?: number | undefined;
   /** Strings over which no repetition is counted. Default newline, `:`, `"` and `*`. */
   readonly sequenceBreakers?: readonly string[] | undefined;
@@ -62,7 +62,7 @@ export interface Sampling {
   readonly frequencyPenalty?: number | undefined;
   /** Subtracted from every token that occurred; 0 = off. Default 0. */
   readonly presencePenalty?: number | undefined;
-  /** Tokens that those three look back; 0 = off, -1 = the whole context. Default 64. */
+  /** Tokens that those three look back; 0 = off, -1 = as many as the model was trained for. Default 64. */
   readonly penaltyLastN?: number | undefined;
   readonly dry?: Dry | undefined;
   readonly xtc?: Xtc | undefined;

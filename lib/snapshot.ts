@@ -39,7 +39,7 @@ export class Snapshot implements AsyncDisposable {
 
   /** Reads a file and verifies all of it. @throws ERR_IO, ERR_STATE_CORRUPT, ERR_STATE_MISMATCH (a newer format). */
   static load(path: string): Promise<Snapshot> {
-    const checked = read.text('Snapshot.load', 'path', path);
+    const checked = read.path('Snapshot.load', 'path', path);
     return settle(addon().loadSnapshot(checked));
   }
 
@@ -51,7 +51,7 @@ export class Snapshot implements AsyncDisposable {
 
   /** Writes a file, which is under its name when it is whole and on disk. @throws ERR_IO. */
   async save(path: string): Promise<void> {
-    const checked = read.text('snapshot.save', 'path', path);
+    const checked = read.path('snapshot.save', 'path', path);
     try {
       await this.native.save(checked);
     } catch (failure) {

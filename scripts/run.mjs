@@ -1,7 +1,7 @@
 // Runs the tools of a build: everything they print goes to .build/log, and its end is shown when one fails.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { appendFileSync, createWriteStream, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, createWriteStream, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -100,15 +100,19 @@ export function clearLog() {
 export async function exclusively(work) {
   const lock = join(WORK, 'lock');
   for (let told = false; !tryLock(lock); told = true) {
-    if (!told) process.stderr.write('waiting for another build in this folder\n');
+    if (!told) process.stderr.write(`waiting for another build in this folder (if there is none, remove ${lock})\n`);
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
+  holding = true;
   try {
     return await work();
   } finally {
-    rmSync(lock, { force: true });
+    holding = false;
+    if (holderOf(lock) === String(process.pid)) rmSync(lock, { force: true });
   }
 }
+
+let holding = false;
 
 function tryLock(lock) {
   mkdirSync(WORK, { recursive: true });
@@ -117,14 +121,37 @@ function tryLock(lock) {
     return true;
   } catch (error) {
     if (error.code !== 'EEXIST') throw error;
-    if (!holderLives(lock)) rmSync(lock, { force: true });
+    const holder = holderOf(lock);
+    if (holder !== undefined && !lives(holder, lock)) removeLockOf(holder, lock);
     return false;
   }
 }
 
-function holderLives(lock) {
+function holderOf(lock) {
   try {
-    const pid = Number(readFileSync(lock, 'utf8'));
+    return readFileSync(lock, 'utf8');
+  } catch {
+    return undefined; // it has just gone
+  }
+}
+
+// Others may do the same: what is removed must still be what was looked at.
+function removeLockOf(holder, lock) {
+  const aside = `${lock}.${process.pid}`;
+  try {
+    renameSync(lock, aside);
+    if (readFileSync(aside, 'utf8') === holder) rmSync(aside, { force: true });
+    else renameSync(aside, lock);
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
+}
+
+function lives(holder, lock) {
+  try {
+    if (holder === '') return Date.now() - statSync(lock).mtimeMs < 5000; // created, and not written yet
+    const pid = Number(holder);
+    if (pid === process.pid) return holding; // else of one that had this number before
     return pid > 0 && (process.kill(pid, 0), true);
   } catch (error) {
     return error.code === 'EPERM'; // somebody else's, but alive

@@ -12,7 +12,7 @@ import { FetchError } from './errors.mjs';
 export function cacheFolder() {
   const base = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   const folder = join(base, 'ternion');
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 }); // packs and evicted state lie there too
   return folder;
 }
 

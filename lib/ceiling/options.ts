@@ -23,7 +23,7 @@ const request = bag<CeilingRequest>({
 });
 
 export function readCeilingRequest(path: unknown, value: unknown): CeilingRequest {
-  read.text('findMaxContext', 'path', path);
+  read.path('findMaxContext', 'path', path);
   const checked = check('findMaxContext', 'request', request, value ?? {});
   const { min, max } = checked.context ?? {};
   if (min !== undefined && max !== undefined && max < min) refuse('findMaxContext', 'request.context', `request.context.max must be at least min (${min}); found ${max}`);

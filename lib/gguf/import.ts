@@ -48,7 +48,7 @@ export interface Imported {
  * ```
  */
 export function importModel(input: string, output: string, options: ImportOptions = {}): Promise<Imported> {
-  return run(read.text('importModel', 'input', input), read.text('importModel', 'output', output), read.importOptions(options));
+  return run(read.path('importModel', 'input', input), read.path('importModel', 'output', output), read.importOptions(options));
 }
 
 async function run(input: string, output: string, options: ImportOptions): Promise<Imported> {

@@ -70,8 +70,8 @@ const mostTernaryError = 0.02;
  * ```
  */
 export async function quantize(input: string, output: string, type: QuantizeType, options: QuantizeOptions = {}): Promise<Quantization> {
-  const from = read.text('quantize', 'input', input);
-  const file = read.text('quantize', 'output', output);
+  const from = read.path('quantize', 'input', input);
+  const file = read.path('quantize', 'output', output);
   checkType(read.text('quantize', 'type', type));
   const { embedding = '', head = '', imatrix = '', force = false, allowRequantize = false, threads = 0, onProgress, signal } = read.quantizeOptions(options);
   if (type === 'COPY' && embedding + head + imatrix !== '') refuse('quantize', 'options', 'COPY changes no type, so it takes none of options.embedding, options.head and options.imatrix');

@@ -12,8 +12,10 @@ export const tensorTypes = [
 export type TensorType = (typeof tensorTypes)[number];
 
 /** Architectures of llama.cpp that can be made. */
-export type Architecture =
-  | 'llama' | 'llama-embed' | 'qwen2' | 'qwen3' | 'qwen3moe' | 'qwen35' | 'qwen35moe' | 'hunyuan-dense' | 'bitnet' | 'bitnet-25' | 'bitnet-b1.58' | 'phi3' | 'gemma3' | 'gpt-oss';
+export const architectures = [
+  'llama', 'llama-embed', 'qwen2', 'qwen3', 'qwen3moe', 'qwen35', 'qwen35moe', 'hunyuan-dense', 'bitnet', 'bitnet-25', 'bitnet-b1.58', 'phi3', 'gemma3', 'gpt-oss',
+] as const;
+export type Architecture = (typeof architectures)[number];
 
 /** The sizes of a model. Widths are in weights, `context` in tokens. */
 export interface Shape {
@@ -34,17 +36,17 @@ export interface Shape {
   /** The output head is the embedding. */
   readonly tied: boolean;
   /** Dimensions of a head that are rotated, where not all are. */
-  readonly ropeDimensions?: number;
+  readonly ropeDimensions?: number | undefined;
   /** A mixture: experts, how many of them work on a token, and their sizes. */
-  readonly experts?: { readonly count: number; readonly used: number; readonly feedForward: number; readonly shared?: number };
+  readonly experts?: { readonly count: number; readonly used: number; readonly feedForward: number; readonly shared?: number | undefined } | undefined;
   /** Tokens that layers with a sliding window look back. */
-  readonly window?: number;
+  readonly window?: number | undefined;
   /** What BitNet's feed-forward uses; without it the file does not say. */
-  readonly activation?: 'relu2' | 'silu';
+  readonly activation?: 'relu2' | 'silu' | undefined;
   /** An embedding model: how the vectors of a text's tokens become one. `llama-embed` sees both directions. */
-  readonly pooling?: 'mean' | 'cls' | 'last';
+  readonly pooling?: 'mean' | 'cls' | 'last' | undefined;
   /** Gated delta nets in three of four layers: heads of keys and values, the state's size, the convolution's width. */
-  readonly linear?: { readonly keyHeads: number; readonly valueHeads: number; readonly state: number; readonly convolution: number };
+  readonly linear?: { readonly keyHeads: number; readonly valueHeads: number; readonly state: number; readonly convolution: number } | undefined;
 }
 
 /** Which type each kind of tensor has. Norms, biases and routers are f32. */
@@ -52,8 +54,8 @@ export interface Types {
   /** Matrices of attention and feed-forward. */
   readonly matrices: TensorType;
   /** The experts of a mixture; default as `matrices`. */
-  readonly experts?: TensorType;
+  readonly experts?: TensorType | undefined;
   readonly embedding: TensorType;
   /** The output head; default as `embedding`. */
-  readonly head?: TensorType;
+  readonly head?: TensorType | undefined;
 }

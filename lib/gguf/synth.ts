@@ -3,12 +3,13 @@
  */
 import { fileURLToPath } from 'node:url';
 import { addon } from '../addon.js';
-import { TernionError, fromNative } from '../errors.js';
-import { nearest, refuse } from '../validate.js';
+import { read } from '../options.js';
+import { abortable } from '../task.js';
+import { check, nearest, refuse } from '../validate.js';
 import { presets } from './presets.js';
 import type { PresetName } from './presets.js';
-import { tensorTypes } from './shape.js';
-import type { Shape, TensorType, Types } from './shape.js';
+import type { Shape, Types } from './shape.js';
+import { shapeSchema, synthOptions } from './synth-options.js';
 import { metadataOf, tensorsOf } from './tensors.js';
 
 /** Options of {@link synthesize}. */
@@ -29,7 +30,6 @@ export interface SynthOptions {
 }
 
 const embedded = fileURLToPath(new URL('../../models/tern-5m-tq2_0.gguf', import.meta.url));
-const largestSeed = 2 ** 32 - 1;
 
 /**
  * Writes a GGUF of seeded random weights and resolves to its size in bytes. The file appears under its name when it is
@@ -44,52 +44,29 @@ const largestSeed = 2 ** 32 - 1;
  * ```
  */
 export async function synthesize(path: string, shape: PresetName | Shape, options: SynthOptions = {}): Promise<number> {
-  const { signal, seed = 1 } = options;
-  const [name, chosen] = typeof shape === 'string' ? [shape, preset(shape)] : ['synthetic', { shape, types: undefined }];
-  const layers = options.layers ?? chosen.shape.layers;
-  if (!Number.isInteger(layers) || layers < 1 || layers > 10_000) refuse('synthesize', 'options.layers', `options.layers must be an integer from 1 to 10000; found ${layers}`);
-  if (!Number.isInteger(seed) || seed < 0 || seed > largestSeed) refuse('synthesize', 'options.seed', `options.seed must be an integer from 0 to ${largestSeed}; found ${seed}`);
-  const sizes = { ...chosen.shape, layers };
-  for (const [key, value] of Object.entries(sizes)) {
-    if (typeof value === 'number' && (!Number.isFinite(value) || value < 0 || value > 2 ** 31 - 1)) refuse('synthesize', `shape.${key}`, `shape.${key} must be a number from 0 to 2147483647; found ${value}`);
-  }
-  const types = { ...chosen.types, ...defined(options.types ?? {}) };
+  const file = read.path('synthesize', 'path', path);
+  const chosen = typeof shape === 'string' ? preset(shape) : { shape: check('synthesize', 'shape', shapeSchema, shape), types: undefined };
+  const { layers, types: given, seed = 1, tokenizer = embedded, headerOnly = false, onProgress, signal } = check('synthesize', 'options', synthOptions, options);
+  const sizes = { ...chosen.shape, ...(layers !== undefined && { layers }) };
+  const types = { ...chosen.types, ...defined(given ?? {}) };
   if (types.matrices === undefined || types.embedding === undefined) refuse('synthesize', 'options.types', 'options.types must name at least `matrices` and `embedding` for a shape of your own');
-  for (const [key, type] of Object.entries(types)) checkType(key, type);
 
-  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'writing was aborted', { cause: signal.reason });
-  let cancel = () => {};
-  try {
-    const task = addon().synthesize(
-      {
-        path,
-        tokenizer: options.tokenizer ?? embedded,
-        vocabulary: sizes.vocabulary,
-        seed,
-        headerOnly: options.headerOnly ?? false,
-        metadata: metadataOf(sizes, `${name}, random weights`),
-        tensors: tensorsOf(sizes, types as Types),
-      },
-      options.onProgress ?? null,
-    );
-    cancel = () => task.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    return await task.promise;
-  } catch (failure) {
-    throw fromNative(failure, signal?.aborted ? { cause: signal.reason } : {});
-  } finally {
-    signal?.removeEventListener('abort', cancel);
-  }
+  const request = {
+    path: file,
+    tokenizer,
+    vocabulary: sizes.vocabulary,
+    seed,
+    headerOnly,
+    metadata: metadataOf(sizes, `${typeof shape === 'string' ? shape : 'synthetic'}, random weights`),
+    tensors: tensorsOf(sizes, types as Types),
+  };
+  return abortable(signal, () => addon().synthesize(request, onProgress ?? null));
 }
 
 function preset(name: string): { readonly shape: Shape; readonly types: Types } {
   if (Object.hasOwn(presets, name)) return presets[name as PresetName];
   const near = nearest(name, Object.keys(presets));
   return refuse('synthesize', 'shape', `no preset '${name}'; ${near === undefined ? `there are ${Object.keys(presets).join(', ')}` : `did you mean '${near}'?`}`);
-}
-
-function checkType(key: string, type: string): asserts type is TensorType {
-  if (!(tensorTypes as readonly string[]).includes(type)) refuse('synthesize', `options.types.${key}`, `options.types.${key} must be one of ${tensorTypes.join(', ')}; found '${type}'`);
 }
 
 function defined<T extends object>(options: T): Partial<T> {

@@ -5,9 +5,11 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { addon } from '../addon.js';
-import { TernionError, fromNative } from '../errors.js';
+import { TernionError } from '../errors.js';
 import type { NativeTensorHealth } from '../native.js';
-import { read } from '../options.js';
+import { bag, onProgress as progress, optional, read, signal as abortSignal } from '../options.js';
+import { abortable } from '../task.js';
+import { check } from '../validate.js';
 
 /** What was found in one tensor. A few zero scales are common in pruned models; a value that is not finite never is. */
 export type TensorHealth = NativeTensorHealth;
@@ -28,28 +30,27 @@ export interface VerifyOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const verifyOptions = bag<VerifyOptions>({ onProgress: optional(progress), signal: optional(abortSignal) });
+
 /**
  * Checks every weight and scale for NaN and infinity, counts scales of zero, and hashes the file. Reads the file twice.
  *
- * @throws rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID (a truncated file too), ERR_ABORTED.
+ * @throws rejects with ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID (a truncated file too), ERR_IO, ERR_ABORTED.
  */
 export async function verify(path: string, options: VerifyOptions = {}): Promise<Verification> {
-  const { signal, onProgress } = options;
-  const file = read.text('verify', 'path', path);
-  if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'verifying was aborted', { cause: signal.reason });
-  let cancel = () => {};
+  const file = read.path('verify', 'path', path);
+  const { signal, onProgress } = check('verify', 'options', verifyOptions, options);
+  const tensors = await abortable(signal, () => addon().verify(file, onProgress ?? null));
+  return { sound: tensors.every(({ notFinite }) => notFinite === 0), tensors, sha256: await sha256(file, signal) };
+}
+
+async function sha256(file: string, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash('sha256');
   try {
-    const task = addon().verify(file, onProgress ?? null);
-    cancel = () => task.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    const tensors = await task.promise;
-    const hash = createHash('sha256');
     await pipeline(createReadStream(file), hash, { signal });
-    return { sound: tensors.every(({ notFinite }) => notFinite === 0), tensors, sha256: hash.digest('hex') };
-  } catch (failure) {
-    if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'verifying was aborted', { cause: signal.reason });
-    throw fromNative(failure);
-  } finally {
-    signal?.removeEventListener('abort', cancel);
+  } catch (cause) {
+    if (signal?.aborted) throw new TernionError('ERR_ABORTED', 'the operation was aborted', { cause: signal.reason });
+    throw new TernionError('ERR_IO', `${file}: ${(cause as Error).message}`, { details: { path: file }, cause });
   }
+  return hash.digest('hex');
 }

@@ -47,7 +47,7 @@ export interface BestFile {
  */
 export function planBest(paths: readonly string[], request: BestRequest = {}): Promise<BestFile> {
   if (!Array.isArray(paths) || paths.length === 0) refuse('plan.best', 'paths', 'paths must be an array of at least one path');
-  paths.forEach((path: unknown, i) => read.text('plan.best', `paths[${i}]`, path));
+  paths.forEach((path: unknown, i) => read.path('plan.best', `paths[${i}]`, path));
   const { minTokensPerSecond, ...rest } = request ?? {};
   const least = check('plan.best', 'request.minTokensPerSecond', optional(atLeast0), minTokensPerSecond);
   const checked = readPlanRequest(paths[0], rest, 'plan.best');

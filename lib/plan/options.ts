@@ -35,7 +35,7 @@ export function readPlanRequests(entries: unknown, options: unknown): { path: st
 }
 
 export function readPlanRequest(path: unknown, value: unknown, who = 'plan'): PlanRequest {
-  read.text(who, 'path', path);
+  read.path(who, 'path', path);
   const checked = check(who, 'request', request, value ?? {});
   const { context: asked } = checked;
   if (typeof asked === 'object' && asked.max !== undefined && asked.max < asked.min) {

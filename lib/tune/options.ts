@@ -33,12 +33,12 @@ const tuneRequest = bag<TuneRequest>({
 const layerRequest = bag<LayerRequest>({ ...measuring, devices, packCache, layers: list(intFrom(0, 1001), 'an array of numbers of layers') });
 
 export function readTuneRequest(path: unknown, value: unknown): TuneRequest {
-  read.text('tune', 'path', path);
+  read.path('tune', 'path', path);
   return fitting('tune', check('tune', 'request', tuneRequest, value ?? {}));
 }
 
 export function readLayerRequest(path: unknown, value: unknown): LayerRequest {
-  read.text('sweepLayers', 'path', path);
+  read.path('sweepLayers', 'path', path);
   return fitting('sweepLayers', check('sweepLayers', 'request', layerRequest, value ?? {}));
 }
 

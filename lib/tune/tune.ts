@@ -17,7 +17,7 @@ import { readTuneRequest } from './options.js';
 export interface TuneRequest extends MeasuringOptions, Pick<LoadOptions, 'devices' | 'gpuLayers' | 'packCache'> {
   /** As a load's. Default: as a plan finds. */
   readonly experts?: LoadOptions['experts'];
-  /** Default 128, 256, 1024 and 2048, as far as `prompt` is longer. */
+  /** Default 128, 256, 1024 and 2048, as far as `prompt` is as long. */
   readonly ubatch?: readonly number[] | undefined;
   /** Default: the other one of what `'auto'` is here. */
   readonly flashAttention?: readonly boolean[] | undefined;

@@ -149,7 +149,7 @@ void Promise::resolve(std::function<napi_value(napi_env)> make_value) const {
         napi_value value = make_value ? make_value(env) : nullptr;
         bool pending = false;
         napi_is_exception_pending(env, &pending);
-        if (pending) { // a result that is too large for an ArrayBuffer
+        if (pending) { // a result that is too large for an array
             napi_get_and_clear_last_exception(env, &value);
             napi_reject_deferred(env, deferred, value);
             return;

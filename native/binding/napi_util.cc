@@ -22,18 +22,27 @@ std::vector<T> typed_array(napi_env env, napi_value value, napi_typedarray_type 
     return length == 0 ? std::vector<T>() : std::vector<T>(first, first + length);
 }
 
+/// By JavaScript's own constructor, which throws where V8's would end the process: no memory, or longer than this V8's arrays can be.
 template <typename T>
-napi_value typed_array(napi_env env, napi_typedarray_type type, const T * values, size_t n) {
+napi_value typed_array(napi_env env, const char * name, napi_typedarray_type wanted, const T * values, size_t n) {
+    napi_value global = nullptr, constructor = nullptr, length = nullptr, array = nullptr;
+    napi_get_global(env, &global);
+    napi_get_named_property(env, global, name, &constructor);
+    napi_create_double(env, static_cast<double>(n), &length);
     void * data = nullptr;
-    napi_value buffer = nullptr;
-    napi_value array = nullptr;
-    if (napi_create_arraybuffer(env, n * sizeof(T), &data, &buffer) != napi_ok) {
+    size_t found = 0;
+    napi_typedarray_type type;
+    if (napi_new_instance(env, constructor, 1, &length, &array) != napi_ok ||
+        napi_get_typedarray_info(env, array, &type, &found, &data, nullptr, nullptr) != napi_ok || type != wanted || found != n) {
+        napi_value thrown = nullptr;
+        napi_get_and_clear_last_exception(env, &thrown);
+        const std::string bytes = std::to_string(n * sizeof(T));
+        napi_throw(env, make_error(env, {ErrorCode::out_of_memory, "JavaScript has no room for an array of " + bytes + " bytes"}));
         return nullptr;
     }
     if (n > 0) {
         std::memcpy(data, values, n * sizeof(T));
     }
-    napi_create_typedarray(env, type, n, buffer, 0, &array);
     return array;
 }
 
@@ -143,9 +152,9 @@ napi_value make_array(napi_env env, size_t length) {
     return value;
 }
 
-napi_value make_floats(napi_env env, const float * values, size_t n) { return typed_array(env, napi_float32_array, values, n); }
-napi_value make_bytes(napi_env env, const uint8_t * values, size_t n) { return typed_array(env, napi_uint8_array, values, n); }
-napi_value make_int32s(napi_env env, const int32_t * values, size_t n) { return typed_array(env, napi_int32_array, values, n); }
+napi_value make_floats(napi_env env, const float * values, size_t n) { return typed_array(env, "Float32Array", napi_float32_array, values, n); }
+napi_value make_bytes(napi_env env, const uint8_t * values, size_t n) { return typed_array(env, "Uint8Array", napi_uint8_array, values, n); }
+napi_value make_int32s(napi_env env, const int32_t * values, size_t n) { return typed_array(env, "Int32Array", napi_int32_array, values, n); }
 
 napi_value make_error(napi_env env, const Error & error) {
     napi_value value = nullptr;

@@ -170,7 +170,7 @@ Result<uint64_t> synthesize(const SynthOptions & options, const std::function<vo
         gguf_add_tensor(gguf.get(), table);
     }
 
-    PartialFile file(options.path);
+    PartialFile file(options.path, PartialFile::Readers::umask);
     if (!file.get() || !gguf_write_to_file_ptr(gguf.get(), file.get(), true)) {
         return io_error(options.path);
     }

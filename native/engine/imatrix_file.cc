@@ -1,6 +1,7 @@
 #include "imatrix_file.h"
 
 #include "backend.h"
+#include "upstream_assertions.h"
 
 #include "ggml.h"
 #include "gguf.h"
@@ -11,7 +12,9 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 
 namespace ternion {
@@ -62,12 +65,13 @@ std::optional<ImatrixFile> from_gguf(const std::string & path) {
     std::error_code failed;
     const uint64_t file_bytes = std::filesystem::file_size(path, failed);
     uint64_t end = header ? gguf_get_data_offset(header.get()) : 0;
+    const uint64_t alignment = header ? gguf_get_alignment(header.get()) : 1;
     for (int64_t i = 0; i < (header ? gguf_get_n_tensors(header.get()) : 0); ++i) {
         const uint64_t bytes = gguf_get_tensor_size(header.get(), i);
         if (failed || end > file_bytes || bytes > file_bytes - end) {
             return std::nullopt;
         }
-        end += bytes;
+        end += (bytes + alignment - 1) / alignment * alignment; // as gguf.cpp adds them up; the file may end with the last one's bytes
     }
     ggml_context * data = nullptr;
     const Gguf gguf(header ? gguf_init_from_file(path.c_str(), {false, &data}) : nullptr, gguf_free);
@@ -157,7 +161,16 @@ Result<ImatrixFile> ImatrixFile::read(const std::string & path) {
     char magic[4] = {};
     std::ifstream(path, std::ios::binary).read(magic, sizeof(magic));
     const bool is_gguf = std::memcmp(magic, "GGUF", sizeof(magic)) == 0;
-    std::optional<ImatrixFile> file = is_gguf ? from_gguf(path) : from_old_format(path);
+    std::optional<ImatrixFile> file;
+    try {
+        const CatchAssertions caught;
+        file = is_gguf ? from_gguf(path) : from_old_format(path);
+    } catch (const std::runtime_error & e) {
+        if (means_no_memory(e.what())) {
+            throw std::bad_alloc();
+        }
+        return invalid(path, e.what());
+    }
     if (!file || file->entries.empty()) {
         return invalid(path, "there is no importance matrix in it");
     }

@@ -149,14 +149,12 @@ class Writer {
     std::vector<float> scales_, floats_;
 };
 
-/// That writing the output, or its temporary file, would not destroy what is read.
+/// That writing the output would not destroy what is read.
 Result<bool> check_paths(const ImportOptions & options) {
-    for (const std::string & written : {options.output, PartialFile::partial_name(options.output)}) {
-        for (const std::string & used : {options.input, options.tokenizer}) {
-            std::error_code none;
-            if (!used.empty() && fs::equivalent(written, used, none)) {
-                return Error{ErrorCode::invalid_arg, "the output " + written + " is the file that is read; name another one", {{"argument", std::string("output")}}};
-            }
+    for (const std::string & used : {options.input, options.tokenizer}) {
+        std::error_code none;
+        if (!used.empty() && fs::equivalent(options.output, used, none)) {
+            return Error{ErrorCode::invalid_arg, "the output " + options.output + " is the file that is read; name another one", {{"argument", std::string("output")}}};
         }
     }
     return true;
@@ -165,8 +163,8 @@ Result<bool> check_paths(const ImportOptions & options) {
 Result<ImportPlan> make_plan(const ImportOptions & options, ggml_type type) {
     std::error_code ec;
     const auto status = fs::status(options.input, ec);
-    if (!fs::exists(status)) {
-        return Error{ErrorCode::model_not_found, options.input + ": " + (ec ? ec.message() : "no such file"), {{"path", options.input}}};
+    if (!fs::is_regular_file(status) && !fs::is_directory(status)) { // opening a pipe would wait for its other end
+        return Error{ErrorCode::model_not_found, options.input + ": " + (ec ? ec.message() : fs::exists(status) ? "no regular file" : "no such file"), {{"path", options.input}}};
     }
     char magic[4] = {};
     std::ifstream file(options.input, std::ios::binary);
@@ -229,7 +227,7 @@ Result<ImportReport> import_model(const ImportOptions & options, const std::func
         table.push_back({tensor.name, static_cast<uint32_t>(tensor.type), tensor.shape, row_bytes(tensor) * static_cast<uint64_t>(tensor.rows())});
     }
     const std::string header = header_bytes(plan->metadata, table);
-    PartialFile file(options.output);
+    PartialFile file(options.output, PartialFile::Readers::umask);
     if (!file.get() || !file.write(header.data(), header.size())) {
         return io_error(options.output);
     }

@@ -160,6 +160,13 @@ struct Known {
     fs::file_time_type used;
 };
 
+/// Of this cache, or begun by it: the folder may hold other things, too.
+bool is_named_like_a_pack(const std::string & name) {
+    constexpr size_t digits = 2 * sizeof(Fingerprint);
+    const bool fingerprint = name.size() > digits && name.find_first_not_of("0123456789abcdef") == digits && name[digits] == '-';
+    return fingerprint && (name.ends_with(".pack") || (name.find(".pack.") != std::string::npos && name.ends_with(".partial")));
+}
+
 std::vector<Known> packs_in(const fs::path & folder) {
     std::vector<Known> packs;
     std::error_code ec;
@@ -167,7 +174,7 @@ std::vector<Known> packs_in(const fs::path & folder) {
         std::error_code gone; // somebody else may be making room, too
         const auto bytes = it->file_size(gone);
         const auto used = it->last_write_time(gone);
-        if (gone) {
+        if (gone || !it->is_regular_file(gone) || !is_named_like_a_pack(it->path().filename().string())) {
             continue;
         }
         if (it->path().extension() == ".pack") {
@@ -189,15 +196,20 @@ bool make_room(const PackCache & cache, uint64_t bytes) {
     for (const Known & pack : packs) {
         total += pack.bytes;
     }
+    // Nothing goes for a pack that the disk has no room for even then.
+    std::error_code ec;
+    const uint64_t surplus = total > cache.max_bytes ? total - cache.max_bytes : 0;
+    if (const fs::space_info space = fs::space(cache.folder, ec); ec || space.available + surplus <= 2 * bytes) {
+        return false;
+    }
     for (const Known & pack : packs) {
         if (total <= cache.max_bytes) {
             break;
         }
-        std::error_code ec;
-        fs::remove(pack.path, ec); // who has it mapped keeps it
-        total -= ec ? 0 : pack.bytes;
+        std::error_code failed;
+        fs::remove(pack.path, failed); // who has it mapped keeps it
+        total -= failed ? 0 : pack.bytes;
     }
-    std::error_code ec;
     const fs::space_info space = fs::space(cache.folder, ec);
     return total <= cache.max_bytes && !ec && space.available > 2 * bytes;
 }
@@ -254,15 +266,14 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
     if (!enabled() || head.data_bytes < least_bytes || table.size() > most_table_bytes || !make_room(*this, head.data_offset + head.data_bytes)) {
         return false;
     }
-    // Several processes may write the same pack at once: each has a name of its own until it is whole.
-    const std::string own = own_name(path_of(model, kernels));
-    PartialFile file(path_of(model, kernels), PartialFile::partial_name(own), PartialFile::Readers::owner);
+    const std::string path = path_of(model, kernels);
+    PartialFile file(path, PartialFile::Readers::owner);
     if (!file.get()) {
-        return io_error(own);
+        return io_error(path);
     }
     const std::vector<char> nothing(head.data_offset);
     if (!file.write(nothing.data(), nothing.size())) {
-        return io_error(own);
+        return io_error(path);
     }
     Hash128 hash;
     for (uint64_t at = 0; at < head.data_bytes;) {
@@ -272,7 +283,7 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
         const auto n = static_cast<size_t>(std::min<uint64_t>(chunk_bytes, head.data_bytes - at));
         hash.add(weights.memory->data() + at, n);
         if (!file.write(weights.memory->data() + at, n)) {
-            return io_error(own);
+            return io_error(path);
         }
         at += n;
     }
@@ -282,20 +293,20 @@ Result<bool> PackCache::store(const Fingerprint & model, const char * kernels, c
     std::copy(head_hash.begin(), head_hash.end(), head.head_hash);
     std::rewind(file.get());
     if (!file.write(&head, sizeof(head)) || !file.write(table.data(), table.size()) || !file.commit()) {
-        return io_error(own);
+        return io_error(path);
     }
     return true;
 }
 
 Result<PackHealth> verify_pack(const std::string & path, const std::function<void(double)> & progress, const std::atomic<bool> & cancel) {
-    const File file(std::fopen(path.c_str(), "rb"), std::fclose);
-    if (!file) {
-        return io_error(path);
-    }
     std::error_code failed;
+    if (const fs::file_status there = fs::status(path, failed); fs::exists(there) && !fs::is_regular_file(there)) { // opening a pipe would wait for its other end
+        return Error{ErrorCode::io, path + ": no regular file", {{"path", path}}};
+    }
+    const File file(std::fopen(path.c_str(), "rb"), std::fclose);
     const uint64_t bytes = fs::file_size(path, failed);
-    if (failed) { // a folder, for one
-        return Error{ErrorCode::io, path + ": " + failed.message(), {{"path", path}}};
+    if (!file || failed) {
+        return io_error(path);
     }
     Head head;
     std::vector<kernels::PackedEntry> entries;

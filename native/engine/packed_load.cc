@@ -141,6 +141,7 @@ void PackedLoad::lay_out(const llama_model * model) {
 void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & model, const std::string & kernels, std::shared_ptr<kernels::PackedWeights> weights) {
     static const char * const what = "packed weights are not kept: "; // the model works without
     const auto write = [this, cache, model, kernels, weights = std::move(weights)] {
+        name_thread("ternion-pack");
         try {
             const auto stored = cache.store(model, kernels.c_str(), *weights, cancel_);
             if (!stored && !cancel_) {
@@ -151,7 +152,7 @@ void PackedLoad::Writer::start(const PackCache & cache, const Fingerprint & mode
         }
     };
     try {
-        thread_ = std::thread(write);
+        thread_ = Thread(write);
     } catch (const std::exception & e) { // no more threads
         log_line(LogLevel::warn, std::string(what) + e.what());
     }

@@ -3,6 +3,7 @@
 
 #include "kernel_choice.h"
 #include "pack_cache.h"
+#include "thread.h"
 
 #include "kernels/cpu/buffer_type.h"
 
@@ -11,7 +12,6 @@
 #include <atomic>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace ternion {
@@ -57,7 +57,7 @@ class PackedLoad {
 
       private:
         std::atomic<bool> cancel_{false};
-        std::thread thread_;
+        Thread thread_;
     };
 
     void lay_out(const llama_model * model);

@@ -2,15 +2,13 @@
 
 #include "private_files.h"
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <random>
 #include <utility>
 
-#ifdef _WIN32
-#include <process.h>
-#else
+#ifndef _WIN32
 #include <unistd.h>
 #endif
 
@@ -18,7 +16,19 @@ namespace ternion {
 
 namespace fs = std::filesystem;
 
-PartialFile::PartialFile(std::string path, std::string partial, Readers readers) : final_(std::move(path)), partial_(std::move(partial)) {
+namespace {
+
+/// A name beside `path` that nobody else has: processes may share a folder but not a machine, where they have the same numbers.
+std::string own_name(const std::string & path) {
+    std::random_device random;
+    char digits[17];
+    std::snprintf(digits, sizeof(digits), "%08x%08x", static_cast<unsigned>(random()), static_cast<unsigned>(random()));
+    return path + "." + digits + ".partial";
+}
+
+} // namespace
+
+PartialFile::PartialFile(std::string path, Readers readers) : final_(std::move(path)), partial_(own_name(final_)) {
     std::error_code ignored;
     const fs::file_status there = fs::status(final_, ignored);
     if (fs::exists(there) && !fs::is_regular_file(there)) { // renaming would put a file in a device's place
@@ -67,16 +77,6 @@ bool PartialFile::commit() {
 
 Error io_error(const std::string & path) {
     return {ErrorCode::io, path + ": " + std::strerror(errno), {{"path", path}}};
-}
-
-std::string own_name(const std::string & path) {
-    static std::atomic<unsigned> count{0};
-#ifdef _WIN32
-    const int process = _getpid();
-#else
-    const int process = getpid();
-#endif
-    return path + "." + std::to_string(process) + "-" + std::to_string(count++);
 }
 
 } // namespace ternion

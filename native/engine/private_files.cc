@@ -91,15 +91,16 @@ std::string why_others_may_replace(const std::string & folder) {
     if (stat(folder.c_str(), &status) == 0 && status.st_uid != geteuid() && status.st_uid != 0) {
         return "belongs to another user (" + std::to_string(status.st_uid) + ")";
     }
+    // By its name, whose links others may lay anew, and by where those lead now.
     std::error_code failed;
-    for (fs::path place = fs::absolute(folder, failed).lexically_normal();; place = place.parent_path()) {
-        if (stat(place.c_str(), &status) == 0 && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
-            return "everybody may write to " + place.string();
-        }
-        if (place == place.parent_path()) {
-            return "";
+    for (fs::path place : {fs::absolute(folder, failed).lexically_normal(), fs::weakly_canonical(folder, failed)}) {
+        for (bool above = true; above; above = place != place.parent_path(), place = place.parent_path()) {
+            if (stat(place.c_str(), &status) == 0 && (status.st_mode & S_IWOTH) != 0 && (status.st_mode & S_ISVTX) == 0) {
+                return "everybody may write to " + place.string();
+            }
         }
     }
+    return "";
 }
 
 #endif

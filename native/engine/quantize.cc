@@ -298,10 +298,8 @@ Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::func
     std::vector<std::string> read_files = options.inputs;
     read_files.push_back(options.imatrix);
     for (const std::string & part : read_files) {
-        for (const std::string & written : {options.output, PartialFile::partial_name(options.output)}) {
-            if (std::error_code ignored; fs::equivalent(part, written, ignored)) {
-                return Error{ErrorCode::invalid_arg, written + " is the input " + part + " itself; choose another name for the output", {{"argument", std::string("output")}}};
-            }
+        if (std::error_code ignored; fs::equivalent(part, options.output, ignored)) {
+            return Error{ErrorCode::invalid_arg, options.output + " is the input " + part + " itself; choose another name for the output", {{"argument", std::string("output")}}};
         }
     }
     std::optional<ImatrixFile> imatrix;
@@ -339,13 +337,13 @@ Result<QuantizeReport> quantize(const QuantizeOptions & options, const std::func
     params.observer = &observer;
 
     // Kept open, so that what upstream writes into it by its name is synced and renamed with it.
-    PartialFile file(options.output);
+    PartialFile file(options.output, PartialFile::Readers::umask);
     if (!file.get()) {
         return io_error(options.output);
     }
     const LogCapture capture;
     const CatchAssertions caught;
-    const uint32_t outcome = llama_model_quantize(input.c_str(), PartialFile::partial_name(options.output).c_str(), &params);
+    const uint32_t outcome = llama_model_quantize(input.c_str(), file.partial().c_str(), &params);
     if (outcome == 2) {
         return io_error(options.output);
     }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 namespace ternion {
 namespace {
@@ -82,6 +83,8 @@ void SideContext::embed(std::vector<std::string> texts, bool normalize, Cancel c
         }
         try {
             done(run_embed(texts, normalize, *cancel));
+        } catch (const std::bad_alloc &) {
+            done(Error{ErrorCode::out_of_memory, "not enough memory for the embeddings of " + std::to_string(texts.size()) + " texts"});
         } catch (const std::exception & e) {
             done(Error{ErrorCode::internal, std::string("embedding failed: ") + e.what()});
         }
@@ -119,7 +122,11 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
     }
     std::vector<std::vector<llama_token>> inputs;
     size_t longest = 1;
+    const Abort abort{cancel, stopping_};
     for (const std::string & text : texts) {
+        if (abort()) {
+            return aborted();
+        }
         auto tokens = model_->tokenize(text, true, true);
         if (!tokens) {
             return tokens.error();
@@ -157,7 +164,6 @@ Result<SideContext::Rows> SideContext::run_embed(const std::vector<std::string> 
     params.embeddings = true;
     const bool unspecified = model_->info().pooling == "unspecified" || model_->info().pooling == "none";
     params.pooling_type = unspecified ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_UNSPECIFIED;
-    const Abort abort{cancel, stopping_};
     auto ctx = make_context(model_->handle(), params, abort);
     if (!ctx) {
         return ctx.error();

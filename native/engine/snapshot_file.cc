@@ -81,7 +81,7 @@ Result<bool> save_snapshot(const Snapshot & snapshot, const std::string & path) 
     try {
         const Bytes head = Bytes::of(bytes);
         encode_head(snapshot, state.size, checksum64(state.data.get(), state.size), head.data.get());
-        PartialFile file(path, PartialFile::partial_name(own_name(path)), PartialFile::Readers::owner);
+        PartialFile file(path, PartialFile::Readers::owner);
         if (!file.get() || !file.write(head.data.get(), head.size) || (state.size > 0 && !file.write(state.data.get(), state.size)) || !file.commit()) {
             return io_error(path);
         }

@@ -63,7 +63,7 @@ void write_timings(const std::string & folder) {
         return;
     }
     read_timings(folder); // others may have found out more meanwhile
-    const std::string lines = kernels::Timings::instance().save(), path = path_in(folder), own = own_name(path);
+    const std::string lines = kernels::Timings::instance().save(), path = path_in(folder);
     if (lines == lines_of(path)) {
         return;
     }
@@ -71,7 +71,7 @@ void write_timings(const std::string & folder) {
         return;
     }
     const std::string text = processor() + "\n" + lines;
-    PartialFile file(path, PartialFile::partial_name(own), PartialFile::Readers::owner);
+    PartialFile file(path, PartialFile::Readers::owner);
     if (file.get() && file.write(text.data(), text.size())) {
         file.commit();
     }

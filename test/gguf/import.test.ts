@@ -239,15 +239,12 @@ group('refused', () => {
     const whole = readFileSync(file('in'));
     symlinkSync(file('in'), file('link'));
     linkSync(file('in'), file('hard'));
-    copyFileSync(file('in'), file('x.partial'));
-    for (const [input, output] of [['in', 'in'], ['in', 'link'], ['link', 'in'], ['in', 'hard'], ['x.partial', 'x']] as const) {
+    for (const [input, output] of [['in', 'in'], ['in', 'link'], ['link', 'in'], ['in', 'hard']] as const) {
       await expect(importModel(file(input), file(output))).rejects.toMatchObject({ code: 'ERR_INVALID_ARG', message: expect.stringContaining('is the file that is read') as string });
     }
     copyFileSync(file('relu2'), file('vocabulary'));
     await expect(importModel(file('in'), file('vocabulary'), { tokenizer: file('vocabulary') })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG' });
     expect(same(readFileSync(file('in')), whole)).toBe(true);
-    expect(same(readFileSync(file('x.partial')), whole)).toBe(true);
-    rmSync(file('x.partial'));
   });
 
   test('options that there are not', async () => {

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { inspect, presets, synthesize } from '../../dist/gguf/index.js';
+import { inspect, presets, synthesize, verify } from '../../dist/gguf/index.js';
 import { isTernionError, loadModel } from '../../dist/index.js';
 import { shapes, small } from './shapes.js';
 
@@ -91,13 +91,34 @@ describe('bad input', () => {
   test('names what is wrong', async () => {
     await expect(synthesize(file('x'), 'Qwen3-30B-A3' as never)).rejects.toThrow(/did you mean 'Qwen3-30B-A3B'/);
     await expect(synthesize(file('x'), 'S', { layers: 0 })).rejects.toThrow(/1 to 10000; found 0/);
-    await expect(synthesize(file('x'), 'S', { types: { matrices: 'q9' as never } })).rejects.toThrow(/one of f32/);
+    await expect(synthesize(file('x'), 'S', { types: { matrices: 'q9' as never } })).rejects.toThrow(/one of 'f32'/);
     await expect(synthesize(file('x'), shapes.llama)).rejects.toThrow(/must name at least/);
     await expect(synthesize(file('x'), { ...shapes.llama, width: 200 }, { types: { matrices: 'tq2_0', embedding: 'f16' } })).rejects.toThrow(/multiples of 256; found 200/);
     await expect(synthesize(file('x'), { ...shapes.llama, heads: 0 }, { types: { matrices: 'f16', embedding: 'f16' } })).rejects.toThrow(/at least 1; found 0/);
     await expect(synthesize(file('x'), { ...shapes.llama, vocabulary: 100 }, { types: { matrices: 'f16', embedding: 'f16' } })).rejects.toThrow(/more than the shape's vocabulary of 100/);
     expect(await code(() => synthesize(file('x'), 'S', { tokenizer: 'package.json' }))).toBe('ERR_MODEL_INVALID');
     expect(await code(() => synthesize(file('x'), 'S', { tokenizer: file('none') }))).toBe('ERR_MODEL_NOT_FOUND');
+    expect(existsSync(file('x'))).toBe(false);
+  });
+
+  test.each<[string, () => Promise<unknown>, RegExp]>([
+    ['a path that is none', () => synthesize(5 as never, 'S'), /path must be a string; found 5/],
+    ['a shape that is none', () => synthesize(file('x'), 7 as never), /shape must be .*found 7/],
+    ['sizes as text', () => synthesize(file('x'), { ...shapes.llama, heads: '8' } as never), /shape\.heads must be an integer of at least 0; found the string "8"/],
+    ['no layers', () => synthesize(file('x'), { ...shapes.llama, layers: 0 }), /shape\.layers must be an integer from 1 to 10000; found 0/],
+    ['more layers than memory could hold', () => synthesize(file('x'), { ...shapes.llama, layers: 2e9 }), /shape\.layers must be .*found 2000000000/],
+    ['a size that is not whole', () => synthesize(file('x'), { ...shapes.llama, width: 256.5 }), /shape\.width/],
+    ['an architecture that cannot be made', () => synthesize(file('x'), { ...shapes.llama, architecture: 'lama' } as never), /shape\.architecture must be one of 'llama'/],
+    ['an unknown key', () => synthesize(file('x'), 'S', { layer: 2 } as never), /has no "layer"; did you mean "layers"/],
+    ['an unknown key of the types', () => synthesize(file('x'), 'S', { types: { matrice: 'f16' } as never }), /options\.types has no "matrice"; did you mean "matrices"/],
+    ['options that are none', () => synthesize(file('x'), 'S', null as never), /options must be an object of options; found null/],
+    ['headerOnly as text', () => synthesize(file('x'), 'S', { headerOnly: 'yes' as never }), /options\.headerOnly must be true or false/],
+    ['a signal that is none', () => synthesize(file('x'), 'S', { signal: {} as never }), /options\.signal must be an AbortSignal/],
+    ['progress that is none', () => synthesize(file('x'), 'S', { onProgress: 5 as never }), /options\.onProgress must be a function/],
+    ['a signal that is none, to verify', () => verify('models/tern-5m-tq2_0.gguf', { signal: {} as never }), /options\.signal must be an AbortSignal/],
+    ['an unknown key, to verify', () => verify('models/tern-5m-tq2_0.gguf', { progress: () => undefined } as never), /has no "progress"; did you mean "onProgress"/],
+  ])('%s is refused', async (_, work, message) => {
+    await expect(work()).rejects.toMatchObject({ code: 'ERR_INVALID_ARG', message: expect.stringMatching(message) as string });
     expect(existsSync(file('x'))).toBe(false);
   });
 
@@ -125,7 +146,7 @@ describe('bad input', () => {
   test('an interrupted command exits with 130 and leaves nothing', async () => {
     const child = spawn(process.execPath, ['dist/cli/main.js', 'synth', 'Qwen3-14B', file('big.gguf')]);
     const started = Date.now();
-    while (!existsSync(file('big.gguf.partial')) && Date.now() - started < 10_000) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (!readdirSync(folder).some((name) => /^big\.gguf\.[0-9a-f]{16}\.partial$/.test(name)) && Date.now() - started < 10_000) await new Promise((resolve) => setTimeout(resolve, 10));
     child.kill('SIGINT');
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
     expect(readdirSync(folder).filter((name) => name.startsWith('big'))).toEqual([]);

@@ -1,5 +1,5 @@
 // A GGUF from its parts, also such as no program would write.
-import { writeFileSync } from 'node:fs';
+import { truncateSync, writeFileSync } from 'node:fs';
 
 export interface RawTensor {
   readonly name: string;
@@ -26,7 +26,8 @@ function entry(key: string, value: Value): Buffer {
   return Buffer.concat([text(key), u32(9), u32(8), u64(value.length), ...value.map(text)]);
 }
 
-export function writeGguf(path: string, metadata: Readonly<Record<string, Value>>, tensors: readonly RawTensor[]): void {
+/** With `holes`, a sparse file as long as the first tensor needs, whatever the table says. */
+export function writeGguf(path: string, metadata: Readonly<Record<string, Value>>, tensors: readonly RawTensor[], { holes = false } = {}): void {
   const alignment = metadata['general.alignment'] ?? 32;
   const align = (n: number) => Math.ceil(n / Number(alignment)) * Number(alignment);
   let offset = 0;
@@ -39,6 +40,11 @@ export function writeGguf(path: string, metadata: Readonly<Record<string, Value>
     Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(Object.keys(metadata).length),
     ...Object.entries(metadata).map(([key, value]) => entry(key, value)), ...table,
   ]);
+  if (holes) {
+    writeFileSync(path, head);
+    truncateSync(path, align(head.length) + align(tensors[0]?.bytes ?? 0));
+    return;
+  }
   const weights = tensors.flatMap(({ bytes, data = Buffer.alloc(bytes) }) => [data, Buffer.alloc(align(bytes) - bytes)]);
   writeFileSync(path, Buffer.concat([head, Buffer.alloc(align(head.length) - head.length), ...weights]));
 }

@@ -80,7 +80,6 @@ describe('loading', () => {
 
   test('paths that no system takes', async () => {
     expect(await codeOf(() => loadModel(''))).toMatch(/ERR_INVALID_ARG|ERR_MODEL_NOT_FOUND/);
-    expect(await codeOf(() => loadModel('a\0b', { devices: ['cpu'] }))).toMatch(/ERR_INVALID_ARG|ERR_MODEL_NOT_FOUND/);
     expect(await codeOf(() => loadModel('x'.repeat(100_000), { devices: ['cpu'] }))).toBe('ERR_MODEL_NOT_FOUND');
     expect(await codeOf(() => loadModel('models', { devices: ['cpu'] }))).toMatch(/ERR_MODEL/);
     expect(await codeOf(() => loadModel('/dev/zero', { devices: ['cpu'] }))).toMatch(/ERR_MODEL/);
@@ -260,6 +259,12 @@ describe('texts and tokens', () => {
     const { value: error, ms } = await timed(() => refusal(() => model.embed(Array.from({ length: 10_000 }, (_, i) => `the fox ${i}`), { signal: abort.signal })));
     expect(error.code).toBe('ERR_ABORTED');
     expect(ms).toBeLessThan(5000);
+    const soon = new AbortController();
+    setTimeout(() => soon.abort(), 100);
+    const long = new Array<string>(100_000).fill('the fox went over the river. '.repeat(14)); // a minute of tokenising
+    const early = await timed(() => refusal(() => model.embed(long, { signal: soon.signal })));
+    expect(early.value.code).toBe('ERR_ABORTED');
+    expect(early.ms).toBeLessThan(5000);
     expect(await model.embed([])).toEqual([]);
     expect(await codeOf(() => model.embed(['fox '.repeat(10_000)]))).toMatch(/ERR_CONTEXT_FULL|ERR_INVALID_ARG/);
     expect(await codeOf(() => model.embed('text' as never))).toBe('ERR_INVALID_ARG');

@@ -121,8 +121,14 @@ describe('packed weights', () => {
       writeFileSync(path, Buffer.alloc(2 ** 20));
       utimesSync(path, Date.now() / 1000 - age, Date.now() / 1000 - age);
     }
+    const begun = join(folder, 'c'.repeat(32) + '-avx2-1.pack.7-0.partial');
+    const others = ['download.gguf.partial', 'pack-1234.pack', 'd'.repeat(32) + '.pack.old'].map((name) => join(folder, name));
+    for (const path of [begun, ...others]) {
+      writeFileSync(path, Buffer.alloc(2 ** 20));
+      utimesSync(path, 1e9, 1e9);
+    }
     await load({ packCache: { folder, maxBytes: size + 2 ** 20 } }, model, () => until(() => existsSync(mine)));
-    expect([existsSync(old), existsSync(older)]).toEqual([true, false]);
+    expect([existsSync(old), existsSync(older), existsSync(begun), ...others.map((path) => existsSync(path))]).toEqual([true, false, false, true, true, true]);
     rmSync(mine);
     await load({ packCache: { folder, maxBytes: size - 1 } });
     expect([existsSync(mine), existsSync(old)]).toEqual([false, true]); // too large: nothing goes for it

@@ -36,6 +36,8 @@ describe('options', () => {
     ['an unknown role', () => read.prompt([{ role: 'oracle', content: 'x' }]), 'prompt[0].role', /'system' \| 'user' \| 'assistant'/],
     ['no messages', () => read.prompt([]), 'prompt', /at least one message/],
     ['a bias below token 0', () => read.completeOptions({ logitBias: { '-1': 1 } }), 'options.logitBias', /integers of at least 0/],
+    ['a bias of no token', () => read.completeOptions({ logitBias: { '': 1 } }), 'options.logitBias', /integers of at least 0/],
+    ['a bias of a token in hexadecimal', () => read.completeOptions({ logitBias: { '0x10': 1 } }), 'options.logitBias', /integers of at least 0/],
     ['a bias of NaN', () => read.completeOptions({ logitBias: new Map([[1, NaN]]) }), 'options.logitBias', /finite/],
     ['a sampler twice', () => read.completeOptions({ samplers: ['topK', 'topK'] }), 'options.samplers', /without repeated/],
     ['a signal that is none', () => read.completeOptions({ signal: {} }), 'options.signal', /an AbortSignal/],
@@ -48,6 +50,15 @@ describe('options', () => {
     expect(refused(() => read.chatOptions({ dry: { multiplyer: 1 } })).message).toMatch(/options.dry/);
     expect(nearest('maxtokens', ['maxTokens', 'stop'])).toBe('maxTokens');
     expect(nearest('zzz', ['maxTokens', 'stop'])).toBeUndefined();
+  });
+
+  test('what was checked is what is used, whatever happens to the original', () => {
+    const logitBias = new Map([[1, 1]]);
+    let reads = 0;
+    const fickle = Object.defineProperty({}, '2', { enumerable: true, get: () => (reads++ === 0 ? 1 : NaN) });
+    const [copy, other] = [read.completeOptions({ logitBias }), read.completeOptions({ logitBias: fickle })];
+    logitBias.set(1, NaN);
+    expect([...toNativeSampling('call', copy).biasValues, ...toNativeSampling('call', other).biasValues]).toEqual([1, 1]);
   });
 
   test('undefined counts as left out', () => {
