@@ -1,5 +1,5 @@
 // Weights of types that their operation cannot take: an error that names them, and a process that goes on.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
@@ -62,6 +62,22 @@ describe.each(['', 'upstream', 'float32'])('with TERNION_KERNEL=%s', (kernels) =
 describe.each<TensorType>(['q8_0', 'tq2_0', 'f16', 'bf16'])('%s', (type) => {
   test.each(places)('as %s: refused as well', async (_, shape, name, operation) => {
     await write(shape, name, type);
+    await expect(generate()).rejects.toMatchObject({ code: 'ERR_MODEL_UNSUPPORTED', message: expect.stringContaining(`tensor ${name} has type ${type}, which is not supported by the operation that takes it, ${operation};`) as string });
+  });
+});
+
+// The CPU says that it multiplies them.
+describe.each<[string, TensorType, number]>([['i16', 'f16', 25], ['i32', 'f32', 26]])('matrices of %s', (type, as, number) => {
+  test.each([
+    ['attention', llama, 'blk.1.attn_q.weight', 'MUL_MAT'],
+    ['the embedding', llama, 'token_embd.weight', 'GET_ROWS'],
+    ['experts', gptOss, 'blk.0.ffn_down_exps.weight', 'MUL_MAT_ID'],
+  ])('%s: refused as well', async (_, shape, name, operation) => {
+    await write(shape, name, as);
+    const bytes = readFileSync(path);
+    const dimensions = bytes.indexOf(name) + name.length;
+    bytes.writeUInt32LE(number, dimensions + 4 + 8 * bytes.readUInt32LE(dimensions));
+    writeFileSync(path, bytes);
     await expect(generate()).rejects.toMatchObject({ code: 'ERR_MODEL_UNSUPPORTED', message: expect.stringContaining(`tensor ${name} has type ${type}, which is not supported by the operation that takes it, ${operation};`) as string });
   });
 });
