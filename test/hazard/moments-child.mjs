@@ -76,11 +76,14 @@ const ends = {
   rejection: () => void Promise.reject(new Error('of the app')),
   SIGINT: () => process.kill(process.pid, 'SIGINT'),
   SIGTERM: () => process.kill(process.pid, 'SIGTERM'),
-  'SIGINT, which the app handles': () => process.kill(process.pid, 'SIGINT'),
+  'SIGINT, which the app handles': () => {
+    setTimeout(() => {}, 60_000); // or a process that has nothing left to do is faster
+    process.kill(process.pid, 'SIGINT');
+  },
   'error in a callback': () => { throw new Error('of the app'); },
   'error in a callback, which the app handles': () => { throw new Error('of the app'); },
   'worker terminated': () => {
-    setTimeout(() => {}, 60_000); // or a worker that has nothing left to do is faster
+    setTimeout(() => {}, 60_000); // likewise
     parentPort.postMessage('terminate');
   },
   'worker exits': () => process.exit(7),
