@@ -8,6 +8,7 @@ export default defineConfig({
       'test/api/{determinism,embedded,fork,hazards,on-full,prefixes,residency,rewind,scheduling,session-hazards,snapshot-errors,snapshots,tiers-disk,ubatch,unload}.test.ts',
       'test/gguf/{bitnet,describe,import,import-hostile,quantize,refused-weights,synth,ternary-models}.test.ts',
       'test/hazard/{moments,threads}.test.ts',
+      'test/hostile/paths.test.ts',
       'test/kernels/pack-cache.test.ts',
       'test/unit/*.test.ts',
     ],
