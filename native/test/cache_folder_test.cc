@@ -268,8 +268,10 @@ void what_others_can_have_written() {
     fs::permissions(scratch / "open", fs::perms::all);
     CHECK(refusal(scratch / "open").find("everybody may write to " + (scratch / "open")) != std::string::npos);
     CHECK(refusal(scratch / "open/below").find("everybody may write to " + (scratch / "open")) != std::string::npos);
+    fs::create_directory_symlink(scratch / "open/below", scratch / "link");
+    CHECK(refusal(scratch / "link").find("everybody may write to ") != std::string::npos);
     fs::permissions(scratch / "open", fs::perms::all | fs::perms::sticky_bit);
-    CHECK(refusal(scratch / "open/below").empty());
+    CHECK(refusal(scratch / "open/below").empty() && refusal(scratch / "link").empty());
     fs::create_directories(scratch / "lock/0");
     write_file(scratch / "lock/0/lock", {1});
     CHECK(chmod((scratch / "lock/0/lock").c_str(), 0666) == 0);
