@@ -261,10 +261,10 @@ describe('texts and tokens', () => {
     expect(ms).toBeLessThan(5000);
     const soon = new AbortController();
     setTimeout(() => soon.abort(), 100);
-    const long = new Array<string>(100_000).fill('the fox went over the river. '.repeat(14)); // a minute of tokenising
+    const long = new Array<string>(100_000).fill('the fox went over the river. '.repeat(14)); // ten seconds of tokenising and more
     const early = await timed(() => refusal(() => model.embed(long, { signal: soon.signal })));
     expect(early.value.code).toBe('ERR_ABORTED');
-    expect(early.ms).toBeLessThan(5000);
+    expect(early.ms).toBeLessThan(2000);
     expect(await model.embed([])).toEqual([]);
     expect(await codeOf(() => model.embed(['fox '.repeat(10_000)]))).toMatch(/ERR_CONTEXT_FULL|ERR_INVALID_ARG/);
     expect(await codeOf(() => model.embed('text' as never))).toBe('ERR_INVALID_ARG');
