@@ -17,16 +17,11 @@ async function without(work, but = '0') {
   return found;
 }
 
-/** A load that gets so many threads beside its own. */
-async function loading(more) {
-  let set = false;
-  const onProgress = () => {
-    if (!set) process.env.TERNION_TEST_NO_THREADS = more;
-    set = true;
-  };
-  const found = await outcome(loadModel('models/tern-5m-tq2_0.gguf', { ...options, threads: 4, onProgress }));
-  delete process.env.TERNION_TEST_NO_THREADS;
-  return found;
+/** A load of a file that a load has checked before: its own thread, its engine's, and three workers beside that one. */
+async function again(but) {
+  const load = async () => (await loadModel('models/tern-5m-tq2_0.gguf', { ...options, threads: 4 })).dispose();
+  await load();
+  return without(load, but);
 }
 
 /** With four threads, each of which gets a part of every tensor. */
@@ -44,8 +39,17 @@ const asks = {
     await devices();
     return without(() => open());
   },
-  'the engine of a load': () => loading('0'),
-  'the engine of a load, but for one thread': () => loading('1'),
+  // One after the other, each of which checks a tensor.
+  'load, but for twenty threads': async () => {
+    await devices();
+    return without(() => open(), '20');
+  },
+  'load again': () => again('0'),
+  'load again, but for one thread': () => again('1'),
+  'load again, but for two threads': () => again('2'),
+  'load again, but for three threads': () => again('3'),
+  'load again, but for four threads': () => again('4'),
+  'load again, but for five threads': () => again('5'),
   tokenize: async () => {
     const model = await open();
     const found = await without(() => model.tokenize('x'));
